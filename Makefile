@@ -1,0 +1,116 @@
+# delivery-worker: GNU Make. `make help` lists the targets.
+
+CC ?= cc
+PKG_CONFIG ?= pkg-config
+BUILD ?= build
+VERSION := $(shell cat VERSION)
+
+PACKAGES := rdkafka jansson libpq hiredis libevent_core libevent_extra
+TEST_PACKAGES := check
+
+WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+	-Wundef -Wvla -Wformat=2 -Wimplicit-fallthrough -Werror
+HARDENING := -fstack-protector-strong -fstack-clash-protection -fPIE -D_FORTIFY_SOURCE=2
+LINK_HARDENING := -pie -Wl,-z,relro,-z,now,-z,noexecstack
+OPTIMIZE := -O2 -g
+
+# make SANITIZE=address (with undefined), SANITIZE=thread; objects go to a folder of their own.
+ifdef SANITIZE
+BUILD := $(BUILD)/$(SANITIZE)
+sanitizers := $(if $(filter address,$(SANITIZE)),address$(comma)undefined,$(SANITIZE))
+HARDENING := -fPIE -fsanitize=$(sanitizers) -fno-omit-frame-pointer -fno-sanitize-recover=all
+OPTIMIZE := -O1 -g
+LINK_HARDENING := -pie -fsanitize=$(sanitizers)
+endif
+comma := ,
+
+CPPFLAGS += -I. -I$(BUILD)/gen -D_GNU_SOURCE
+CFLAGS += -std=c17 -pthread $(OPTIMIZE) $(WARNINGS) $(HARDENING) -ffile-prefix-map=$(CURDIR)/= \
+	$(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+LDFLAGS += $(LINK_HARDENING) -pthread
+LDLIBS += $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
+
+# Everything but main is an archive, which the binary and the tests link.
+SOURCES := $(sort $(wildcard common/*.c schemas/*.c worker/options.c worker/*/*.c))
+MIGRATIONS := $(sort $(wildcard schemas/migrations/*.sql))
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/gen/migrations.o
+ARCHIVE := $(BUILD)/libdelivery.a
+BINARY := $(BUILD)/delivery-worker
+
+TEST_SOURCES := $(sort $(wildcard tests/unit/test_*.c tests/component/test_*.c))
+TEST_BINARIES := $(TEST_SOURCES:%.c=$(BUILD)/%)
+TEST_TOOLS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/tools/*.c)))
+
+.PHONY: all binary tests clean help
+.DELETE_ON_ERROR:
+
+all: $(BINARY) ## build the worker (default)
+binary: $(BINARY)
+tests: $(TEST_BINARIES) $(TEST_TOOLS)
+
+# V=1 shows the commands.
+quiet = $(if $(V),,@printf '  %-6s %s\n' $(1) $(2);)
+
+$(BINARY): $(BUILD)/worker/main.o $(ARCHIVE)
+	$(call quiet,LINK,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(ARCHIVE): $(OBJECTS)
+	@rm -f $@
+	$(call quiet,AR,$@) $(AR) rcs $@ $^
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call quiet,CC,$<) $(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/gen/%.o: $(BUILD)/gen/%.c
+	$(call quiet,CC,$<) $(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+# SQL migrations as C strings: one row a file, in order, its number from its name.
+$(BUILD)/gen/migrations.c: $(MIGRATIONS) schemas/migrations.h
+	@mkdir -p $(@D)
+	@{ echo '#include "schemas/migrations.h"'; echo 'const struct migration migrations[] = {'; \
+	for f in $(MIGRATIONS); do n=$${f##*/}; \
+	printf '{%d, "%s",\n' "$$((10#$${n%%_*}))" "$$n" ; \
+	sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/^/"/' -e 's/$$/\\n"/' $$f; echo '},'; done; \
+	echo '};'; echo 'const size_t migration_count = sizeof(migrations) / sizeof(migrations[0]);'; } > $@
+
+$(BUILD)/gen/migrations.c: SHELL := /bin/bash
+
+$(BUILD)/common/version.o: VERSION
+$(BUILD)/common/version.o: CPPFLAGS += -DVERSION='"$(VERSION)"'
+
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(ARCHIVE)
+	$(call quiet,LINK,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(shell $(PKG_CONFIG) --libs $(TEST_PACKAGES))
+
+# The servers' side of it: tests/stack, tests/run.py. KAFKA=apache takes a real broker for the demo.
+STACK := DW_TEST_BUILD=$(abspath $(BUILD)) PYTHONPATH=tests python3 -m stack
+
+.PHONY: deps demo up down test
+
+deps: ## install what build and demo lack (Debian, Ubuntu; root or sudo)
+	@tests/deps.sh build demo $(if $(filter apache,$(KAFKA)),kafka)
+
+demo: deps ## servers, events, worker, audit; KAFKA=apache, EVENTS=file.ndjson, N=200000, SEED=1
+	@$(MAKE) --no-print-directory binary $(BUILD)/tests/tools/mock_broker $(BUILD)/tests/tools/kafka_topics
+	@KAFKA='$(KAFKA)' EVENTS='$(EVENTS)' N='$(N)' SEED='$(SEED)' $(STACK) demo
+
+up: ## start Kafka, PostgreSQL and Redis and leave them running
+	@tests/deps.sh build demo kafka
+	@$(MAKE) --no-print-directory $(BUILD)/tests/tools/kafka_topics
+	@$(STACK) up
+
+down: ## stop them and remove their folder
+	@$(STACK) down
+
+test: ## build and run all tests; SUITE=unit, ONLY=text narrow it
+	@tests/deps.sh test
+	@$(MAKE) --no-print-directory binary tests
+	@tests/run.py --build $(BUILD) --only '$(ONLY)' $(SUITE)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+clean: ## remove what was built
+	rm -rf build
+
+-include $(OBJECTS:.o=.d) $(TEST_BINARIES:%=%.d) $(TEST_TOOLS:%=%.d) $(BUILD)/worker/main.d

@@ -1,0 +1,44 @@
+/*
+ * A borrowed run of bytes. Who lends it, and for how long, is said where the slice is handed over;
+ * a slice is never freed. `data == NULL` means absent, which differs from empty.
+ */
+#ifndef COMMON_SLICE_H
+#define COMMON_SLICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+struct slice {
+	const char *data;
+	size_t len;
+};
+
+#define SLICE_LITERAL(text) ((struct slice){(text), sizeof(text) - 1})
+
+static inline struct slice slice_of(const char *text)
+{
+	return (struct slice){text, text ? strlen(text) : 0};
+}
+
+static inline bool slice_present(struct slice s)
+{
+	return s.data != NULL;
+}
+
+/* Byte order, as `COLLATE "C"` has it; absent sorts before everything. */
+static inline int slice_compare(struct slice a, struct slice b)
+{
+	if (!a.data || !b.data)
+		return (a.data != NULL) - (b.data != NULL);
+	size_t shorter = a.len < b.len ? a.len : b.len;
+	int order = shorter ? memcmp(a.data, b.data, shorter) : 0;
+	return order ? order : (a.len > b.len) - (a.len < b.len);
+}
+
+static inline bool slice_equal(struct slice a, struct slice b)
+{
+	return a.len == b.len && slice_compare(a, b) == 0;
+}
+
+#endif

@@ -1,0 +1,17 @@
+/*
+ * UTF-8 as RFC 3629 has it: no overlong forms, no surrogates, nothing above U+10FFFF.
+ * Thread: any.
+ */
+#ifndef COMMON_UTF8_H
+#define COMMON_UTF8_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/*
+ * Reads the first code point of `text`, of `len` > 0 bytes.
+ * Returns: its length in bytes, 1-4, with *code_point set; 0 if the bytes are no valid sequence.
+ */
+size_t utf8_read(const char *text, size_t len, uint32_t *code_point);
+
+#endif

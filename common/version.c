@@ -1,0 +1,3 @@
+#include "common/version.h"
+
+const char program_version[] = VERSION;
