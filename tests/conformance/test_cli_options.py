@@ -1,0 +1,156 @@
+"""Options through the real binary: what is wrong is named, with its value and its bound, by the right exit code."""
+
+import os
+import re
+import subprocess
+import tempfile
+import unittest
+
+from stack import ROOT, binary
+
+USAGE, CONFIG = 2, 78
+
+
+def run(*arguments, variables=None):
+    env = {key: value for key, value in os.environ.items() if not key.startswith("DW_")}
+    env.update(variables or {})
+    return subprocess.run([binary(), *arguments], env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=30)
+
+
+def rows():
+    """The rows of the reference, as dictionaries."""
+    table = [line for line in run("help", "options", "--markdown").stdout.splitlines() if line.startswith("| `")]
+    names = ("key", "variable", "default", "bounds", "unit", "help")
+    return [dict(zip(names, (cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]))) for line in table]
+
+
+class TestCliOptions(unittest.TestCase):
+    def assert_refused(self, done, code, *says):
+        self.assertEqual(done.returncode, code, done.stderr)
+        self.assertEqual(done.stdout, "")
+        self.assertEqual(done.stderr.count("\n"), 1, f"one line expected: {done.stderr!r}")
+        self.assertTrue(done.stderr.startswith("delivery-worker"), done.stderr)
+        for text in says:
+            self.assertIn(text, done.stderr)
+
+    def test_cli_options__unknown_flag(self):
+        for command in ("run", "check", "migrate", "produce", "lag"):
+            with self.subTest(command):
+                self.assert_refused(run(command, "--batch.mx", "5"), USAGE, f"delivery-worker {command}:", "--batch.mx",
+                    "--batch.max")
+
+    def test_cli_options__missing_value(self):
+        for arguments in (("--batch.max",), ("--batch.max", "--workers=2")):
+            with self.subTest(arguments):
+                self.assert_refused(run("run", *arguments), USAGE, "--batch.max needs a value", "1 to 10000 records")
+
+    def test_cli_options__value_out_of_range_from_every_source(self):
+        for key, value, bound in (
+            ("batch.max", "0", "1 to 10000"), ("batch.max", "10001", "1 to 10000"), ("batch.max", "1x", "1 to 10000"),
+            ("batch.max", "", "1 to 10000"), ("batch.max", "99999999999999999999", "1 to 10000"),
+            ("inflight.max_bytes", "1k", "1048576 to 1073741824"), ("shutdown.timeout", "2h", "1 to 3600"),
+            ("log.format", "xml", "logfmt|json"), ("kafka.topic", "t" * 241, "1 to 240"),
+        ):
+            shown = f'"{value[:80]}'
+            variable = "DW_" + key.upper().replace(".", "_")
+            with self.subTest(key=key, value=value):
+                self.assert_refused(run("run", f"--{key}={value}"), CONFIG, key, shown, bound, f"(--{key})")
+                self.assert_refused(run("run", variables={variable: value}), CONFIG, key, shown, bound, f"({variable})")
+                with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+                    file.write(f"# first line\n{key} = {value}\n")
+                    file.flush()
+                    self.assert_refused(run("run", "--config", file.name), CONFIG, key, shown, bound,
+                        f"({file.name}:2)")
+
+    def test_cli_options__bad_file_line(self):
+        for text, says in (
+            ("workers = 1\n\nnonsense\n", ":3: not of the form"),
+            ("worker = 1\n", ':1: unknown option "worker"; nearest is workers'),
+            ("workers = 1\nworkers = 2\n", ":2: workers is already set"),
+        ):
+            with self.subTest(text), tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
+                file.write(text)
+                file.flush()
+                self.assert_refused(run("run", "--config", file.name), CONFIG, file.name + says)
+                self.assert_refused(run("run", variables={"DW_CONFIG": file.name}), CONFIG, file.name + says)
+        self.assert_refused(run("run", "--config=/nonexistent"), CONFIG, "/nonexistent", "No such file")
+
+    def test_cli_options__unknown_variable(self):
+        self.assert_refused(run("run", variables={"DW_BATCH_MAXX": "1"}), CONFIG, "DW_BATCH_MAXX",
+            "nearest is DW_BATCH_MAX")
+        self.assert_refused(run("run", variables={"DW_NO_SUCH_THING": "1"}), CONFIG, "DW_NO_SUCH_THING")
+        self.assert_refused(run("run", variables={"DW_BATCH_MAX_FILE": "/x"}), CONFIG, "DW_BATCH_MAX_FILE")
+        self.assertEqual(run("version", variables={"DW_TEST_ANYTHING": "1"}).returncode, 0)
+
+    def test_cli_options__unknown_or_refused_property(self):
+        self.assert_refused(run("run", variables={"DW_KAFKA_NO_SUCH_THING": "1"}), CONFIG, "no.such.thing")
+        for name in ("enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "isolation.level", "acks",
+            "request.required.acks", "enable.idempotence", "bootstrap.servers", "group.id"):
+            for side in ("", "consumer.", "producer."):
+                with self.subTest(name=name, side=side):
+                    self.assert_refused(run("run", f"--kafka.{side}{name}=true"), CONFIG, name)
+
+    def test_cli_options__secrets_stay_hidden(self):
+        with tempfile.NamedTemporaryFile("wb") as file:
+            file.write(b"hunter2" * 1000)
+            file.flush()
+            for variables in ({"DW_PG_DSN_FILE": file.name}, {"DW_REDIS_URL": "hunter2" * 1000}):
+                done = run("run", variables=variables)
+                self.assert_refused(done, CONFIG, "(hidden)", "4096")
+                self.assertNotIn("hunter2", done.stderr)
+            self.assert_refused(run("run", variables={"DW_PG_DSN_FILE": file.name, "DW_PG_DSN": "x"}), CONFIG,
+                "DW_PG_DSN and DW_PG_DSN_FILE")
+
+    def test_cli_options__unknown_command(self):
+        self.assert_refused(run("rnu"), USAGE, '"rnu"', "run")
+        self.assert_refused(run("migrat"), USAGE, "nearest is migrate")
+        self.assert_refused(run("--batch.max=1", "run"), USAGE, "the command comes first")
+        self.assert_refused(run(), USAGE, "no command")
+
+    def test_cli_options__help_lists_every_option_and_command(self):
+        whole = run("--help")
+        self.assertEqual((whole.returncode, whole.stderr), (0, ""))
+        self.assertEqual(run("-h").stdout, whole.stdout)
+        self.assertEqual(run("help").stdout, whole.stdout)
+        self.assertGreater(len(rows()), 20)
+        for row in rows():
+            self.assertIn(f"\n  --{row['key'].strip('`')} ", whole.stdout)
+        commands = re.findall(r"^  ([a-z]+) +\S", whole.stdout.partition("exit codes:")[0], re.M)
+        for name in ("run", "check", "migrate", "rules", "produce", "decode", "lag", "explain", "audit", "version"):
+            self.assertIn(name, commands)
+        for name in commands:
+            if name == "help":
+                continue
+            with self.subTest(name):
+                done = run(name, "--help", variables={"DW_NO_SUCH_THING": "1"})
+                self.assertEqual((done.returncode, done.stderr), (0, ""))
+                self.assertTrue(done.stdout.startswith(f"usage: delivery-worker {name}"))
+                self.assertEqual(run("help", name).stdout, done.stdout)
+
+    def test_cli_options__every_variable_is_known(self):
+        """With its own default each variable is accepted; so names in the reference are those that work."""
+        variables = {}
+        for row in rows():
+            default = row["default"].strip("`")
+            variables[re.match(r"`(DW_[A-Z0-9_]+)`", row["variable"]).group(1)] = "" if default == "empty" else default
+        done = run("version", variables=variables)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_cli_options__committed_reference_and_sample_are_those_of_the_binary(self):
+        for form, path in (("--markdown", "worker/OPTIONS.md"), ("--sample", "worker/delivery-worker.conf.sample")):
+            with self.subTest(path), open(os.path.join(ROOT, path), encoding="utf-8") as file:
+                self.assertEqual(run("help", "options", form).stdout, file.read(),
+                    f"{path} is stale: delivery-worker help options {form} > {path}")
+        sample = os.path.join(ROOT, "worker/delivery-worker.conf.sample")
+        self.assertEqual(run("version", "--config", sample).returncode, 0)
+
+    def test_cli_options__version(self):
+        with open(os.path.join(ROOT, "VERSION"), encoding="ascii") as file:
+            version = file.read().strip()
+        self.assertEqual(run("--version").stdout, f"delivery-worker {version}\n")
+        self.assertTrue(run("version").stdout.startswith(f"delivery-worker {version}\n"))
+
+
+if __name__ == "__main__":
+    unittest.main()
