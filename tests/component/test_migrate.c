@@ -1,0 +1,238 @@
+/* worker/ledger/migrate.c against a real server. */
+#include "worker/ledger/migrate.h"
+
+#include "tests/lib/private_postgres.c"
+
+#include <check.h>
+
+static struct private_postgres server;
+
+static struct pg *open_session(const char *schema)
+{
+	const struct pg_settings settings = {.dsn = server.dsn, .schema = schema, .connect_timeout_ms = 5000,
+	                                     .statement_timeout_ms = 20000, .idle_timeout_ms = 10000, .for_queries = true};
+	struct pg *pg = NULL;
+	char error[256] = "";
+	ck_assert_msg(pg_connect(&settings, &pg, error, sizeof(error)) == PG_OK, "%s", error);
+	return pg;
+}
+
+static void run(struct pg *pg, const char *sql)
+{
+	ck_assert_msg(pg_script(pg, sql) == PG_OK, "%s: %s", sql, pg_error(pg));
+}
+
+static void check_text(struct pg *pg, const char *sql, const char *wanted)
+{
+	struct pg_rows *rows = NULL;
+	ck_assert_msg(pg_query_text(pg, sql, NULL, &rows) == PG_OK, "%s: %s", sql, pg_error(pg));
+	ck_assert_uint_eq(pg_rows_count(rows), 1);
+	struct slice got = pg_text(rows, 0, 0);
+	ck_assert_msg(slice_equal(got, slice_of(wanted)), "%s: got '%.*s', wanted '%s'", sql, (int)got.len,
+	              got.data ? got.data : "", wanted);
+	pg_rows_free(rows);
+}
+
+/* What a run reported, and a session that holds the lock until the run says that it waits. */
+struct seen {
+	int waits, created, applied, last_version;
+	struct pg *holder;
+};
+
+static void note(void *owner, enum migrate_step step, int version, const char *name)
+{
+	struct seen *seen = owner;
+	seen->waits += step == MIGRATE_WAITS;
+	seen->created += step == MIGRATE_CREATED;
+	seen->applied += step == MIGRATE_APPLIED;
+	if (step == MIGRATE_APPLIED) {
+		ck_assert_int_eq(version, seen->last_version + 1);
+		ck_assert(name && name[0]);
+		seen->last_version = version;
+	}
+	if (step == MIGRATE_WAITS)
+		run(seen->holder, "SELECT pg_advisory_unlock_all()");
+}
+
+static void migrate(struct pg *pg, const char *schema, struct seen *seen, int before, int after)
+{
+	int got_before = -1, got_after = -1;
+	enum pg_result result = ledger_migrate(pg, schema, note, seen, &got_before, &got_after);
+	ck_assert_msg(result == PG_OK, "%s", pg_error(pg));
+	ck_assert_int_eq(got_before, before);
+	ck_assert_int_eq(got_after, after);
+}
+
+static enum schema_fit fit_of(struct pg *pg, int *found)
+{
+	enum schema_fit fit = SCHEMA_MISSING;
+	ck_assert_msg(ledger_schema_fit(pg, &fit, found) == PG_OK, "%s", pg_error(pg));
+	return fit;
+}
+
+START_TEST(test_migrate__from_nothing_and_again)
+{
+	int newest = ledger_schema_newest();
+	/* Names that must be quoted, and one that could be taken for more than a name. */
+	static const char *const schemas[] = {"delivery", "Ünïcode Schema", "x\"; DROP SCHEMA public; --"};
+	for (size_t i = 0; i < sizeof(schemas) / sizeof(schemas[0]); i++) {
+		struct pg *pg = open_session(schemas[i]);
+		struct seen first = {0}, second = {0};
+		int found = -1;
+		ck_assert_int_eq(fit_of(pg, &found), SCHEMA_MISSING);
+		migrate(pg, schemas[i], &first, 0, newest);
+		ck_assert_int_eq(first.created, 1);
+		ck_assert_int_eq(first.applied, newest);
+		ck_assert_int_eq(fit_of(pg, &found), SCHEMA_FITS);
+		ck_assert_int_eq(found, newest);
+		check_text(pg, "SELECT count(*) || drawn_because FROM history GROUP BY drawn_because", "1schema created");
+
+		migrate(pg, schemas[i], &second, newest, newest);
+		ck_assert_int_eq(second.created + second.applied + second.waits, 0);
+		pg_close(pg);
+	}
+}
+END_TEST
+
+START_TEST(test_migrate__runs_queue)
+{
+	struct pg *pg = open_session("queue");
+	struct seen seen = {.holder = open_session("queue")};
+	/* Whoever else migrates holds the lock of the same key. */
+	run(seen.holder, "SELECT pg_advisory_lock(7234307576654295673)");
+	migrate(pg, "queue", &seen, 0, ledger_schema_newest());
+	ck_assert_int_eq(seen.waits, 1);
+	check_text(pg, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "0");
+	pg_close(seen.holder);
+	pg_close(pg);
+}
+END_TEST
+
+START_TEST(test_migrate__a_failed_migration_leaves_nothing)
+{
+	struct pg *pg = open_session("fails");
+	struct seen seen = {0};
+	int before, after;
+	run(pg, "CREATE SCHEMA fails; CREATE TABLE posted (in_the_way int)");
+	ck_assert_int_eq(ledger_migrate(pg, "fails", note, &seen, &before, &after), PG_UNUSABLE);
+	ck_assert_str_eq(pg_sqlstate(pg), "42P07");
+	ck_assert_int_eq(seen.applied, 0);
+	check_text(pg, "SELECT string_agg(relname, ',') FROM pg_class WHERE relnamespace = 'fails'::regnamespace", "posted");
+	run(pg, "DROP TABLE posted");
+	migrate(pg, "fails", &seen, 0, ledger_schema_newest());
+	pg_close(pg);
+}
+END_TEST
+
+START_TEST(test_migrate__fit_of_other_versions)
+{
+	int newest = ledger_schema_newest();
+	struct pg *pg = open_session("fit");
+	struct seen seen = {0};
+	migrate(pg, "fit", &seen, 0, newest);
+	static const struct {
+		int version_over, min_worker_over;
+		enum schema_fit fit;
+		const char *text;
+	} rows[] = {
+		{0, -1, SCHEMA_FITS, "fits"},
+		{1, 0, SCHEMA_FITS, "fits"}, /* old workers run on one step more */
+		{2, 1, SCHEMA_NEWER, "too new for this binary"},
+		{3, 0, SCHEMA_FITS, "fits"}, /* if it says so */
+		{-1, -2, SCHEMA_OLDER, "run delivery-worker migrate"},
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char sql[256], text[256];
+		int found = 0, version = newest + rows[i].version_over;
+		snprintf(sql, sizeof(sql), "DELETE FROM schema_version; INSERT INTO schema_version VALUES (%d, 'x', now(), %d)",
+		         version, newest + rows[i].min_worker_over);
+		run(pg, sql);
+		if (version == 0)
+			continue; /* of the very first version none is older */
+		ck_assert_int_eq(fit_of(pg, &found), rows[i].fit);
+		ck_assert_int_eq(found, version);
+		ledger_schema_explain(rows[i].fit, found, "fit", text, sizeof(text));
+		ck_assert_msg(strstr(text, rows[i].text) != NULL, "%s", text);
+		if (version > newest) {
+			struct seen again = {0};
+			migrate(pg, "fit", &again, version, version);
+			ck_assert_int_eq(again.applied, 0);
+		}
+	}
+	pg_close(pg);
+}
+END_TEST
+
+START_TEST(test_migrate__new_epoch)
+{
+	struct pg *pg = open_session("epoch");
+	struct seen seen = {0};
+	char first[37], second[37];
+	migrate(pg, "epoch", &seen, 0, ledger_schema_newest());
+	run(pg, "UPDATE history SET system_identifier = 'other', timeline = 'other', database_oid = 1");
+	ck_assert_int_eq(ledger_draw_epoch(pg, "test", first), PG_OK);
+	check_text(pg, "SELECT epoch FROM history", first);
+	check_text(pg, "SELECT drawn_because FROM history", "test");
+	check_text(pg, "SELECT count(*) FROM history, pg_control_system() c WHERE history.system_identifier ="
+	               " c.system_identifier::text AND length(timeline) = 8 AND database_oid > 1",
+	           "1");
+	ck_assert_int_eq(ledger_draw_epoch(pg, "test", second), PG_OK);
+	ck_assert_str_ne(first, second);
+	run(pg, "DELETE FROM history");
+	ck_assert_int_eq(ledger_draw_epoch(pg, "test", second), PG_UNUSABLE);
+	pg_close(pg);
+}
+END_TEST
+
+/* Section 4 of the contract, word by word. */
+START_TEST(test_migrate__views_are_those_of_the_contract)
+{
+	static const struct {
+		const char *view, *columns;
+	} rows[] = {
+		{"customer_points", "customer_id,points"},
+		{"partner_credit", "partner_id,currency,credit_minor"},
+		{"order_state", "order_id,partner_id,customer_id,driver_id,progress,outcome,outcome_at,amount_minor,currency,"
+		                "refunded_total_minor,points,order_credit_minor,updated_at"},
+		{"postings", "order_id,kind,seq,unit,amount,debit_account,credit_account,rule_id,rule_version,source_topic,"
+		             "source_partition,source_offset,posted_at"},
+		{"account_balances", "account,unit,debits,credits"},
+		{"partition_progress", "consumer_group,topic,partition,next_offset,updated_at"},
+	};
+	struct pg *pg = open_session("views");
+	struct seen seen = {0};
+	migrate(pg, "views", &seen, 0, ledger_schema_newest());
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char sql[256];
+		snprintf(sql, sizeof(sql), "SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute"
+		                           " WHERE attrelid = 'views.%s'::regclass AND attnum > 0", rows[i].view);
+		check_text(pg, sql, rows[i].columns);
+	}
+	pg_close(pg);
+}
+END_TEST
+
+int main(void)
+{
+	signal(SIGPIPE, SIG_IGN);
+	if (!private_postgres_start(&server)) {
+		private_postgres_stop(&server);
+		return 1;
+	}
+	Suite *suite = suite_create("migrate");
+	TCase *c = tcase_create("migrate");
+	tcase_set_timeout(c, 60);
+	tcase_add_test(c, test_migrate__from_nothing_and_again);
+	tcase_add_test(c, test_migrate__runs_queue);
+	tcase_add_test(c, test_migrate__a_failed_migration_leaves_nothing);
+	tcase_add_test(c, test_migrate__fit_of_other_versions);
+	tcase_add_test(c, test_migrate__new_epoch);
+	tcase_add_test(c, test_migrate__views_are_those_of_the_contract);
+	suite_add_tcase(suite, c);
+	SRunner *runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	int failed = srunner_ntests_failed(runner), ran = srunner_ntests_run(runner);
+	srunner_free(runner);
+	private_postgres_stop(&server);
+	return failed == 0 && ran > 0 ? 0 : 1;
+}

@@ -1,0 +1,254 @@
+/*
+ * How a session begins: connection parameters, the settings of the session, and what a failure to connect means.
+ */
+#include "worker/ledger/pg_internal.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A peer that vanished is given up after 10 + 3 * 5 s, by keepalives when idle and by the user timeout
+ * when data is on its way; both sides are told, so that locks of a vanished replica go as soon. */
+#define KEEPALIVE_IDLE_S "10"
+#define KEEPALIVE_INTERVAL_S "5"
+#define KEEPALIVE_COUNT "3"
+#define PEER_LOST_MS "25000"
+
+enum { KEYWORDS_MAX = 80 }; /* libpq 15 knows 41, 17 knows 51 */
+
+struct connect_params {
+	const char *names[KEYWORDS_MAX + 1];
+	const char *values[KEYWORDS_MAX + 1];
+	int count;
+};
+
+static void param_add(struct connect_params *p, const char *name, const char *value)
+{
+	ENSURE(p->count < KEYWORDS_MAX);
+	p->names[p->count] = name;
+	p->values[p->count++] = value;
+	p->names[p->count] = p->values[p->count] = NULL;
+}
+
+/* Adds our default unless the operator chose a value, in the connection string or libpq's environment. */
+static void param_default(struct connect_params *p, const PQconninfoOption *given, const char *name, const char *value)
+{
+	for (const PQconninfoOption *o = given; o->keyword; o++) {
+		if (strcmp(o->keyword, name) != 0)
+			continue;
+		const char *environment = o->envvar ? getenv(o->envvar) : NULL;
+		if (!o->val && !environment)
+			param_add(p, name, value);
+		return;
+	}
+	/* A keyword that this libpq does not know (tcp_user_timeout before 12) is left out. */
+}
+
+/* An unescaped '@', '/' or ':' in a URI's password makes its rest a host or a port, which error texts then show. */
+static const char *misread_password(const PQconninfoOption *given)
+{
+	for (const PQconninfoOption *o = given; o->keyword; o++) {
+		if (!o->val)
+			continue;
+		if (strcmp(o->keyword, "host") == 0 && strchr(o->val, '@') && o->val[0] != '@')
+			return "the host has an '@'";
+		if (strcmp(o->keyword, "port") == 0 && o->val[strspn(o->val, "0123456789,")] != '\0')
+			return "the port is not a number";
+	}
+	return NULL;
+}
+
+/* Returns: the parsed string, for PQconninfoFree; NULL with `error` filled, without any piece of the string. */
+static PQconninfoOption *parse_dsn(const char *dsn, char *error, size_t error_size)
+{
+	PQconninfoOption *given = PQconninfoParse(dsn, NULL);
+	if (!given) {
+		snprintf(error, error_size, "pg.dsn is neither a postgresql:// URI nor a list of libpq's keyword=value "
+		         "(it is not shown: it may hold a password)");
+		return NULL;
+	}
+	const char *misread = misread_password(given);
+	if (misread) {
+		snprintf(error, error_size, "pg.dsn: %s; special characters of a password are percent-encoded in a URI", misread);
+		PQconninfoFree(given);
+		return NULL;
+	}
+	return given;
+}
+
+#define SESSION_SETTINGS \
+	"SELECT set_config('search_path', quote_ident($1), false)," \
+	" set_config('statement_timeout', $2::text, false)," \
+	" set_config('lock_timeout', $2::text, false)," \
+	" set_config('idle_in_transaction_session_timeout', $3::text, false)," \
+	" set_config('TimeZone', 'UTC', false)," \
+	" set_config('DateStyle', 'ISO', false)," \
+	" set_config('jit', 'off', false)," \
+	" set_config('synchronous_commit', 'on', false)," \
+	" set_config('default_transaction_isolation', 'read committed', false)," \
+	" set_config('default_transaction_deferrable', 'off', false)," \
+	" set_config('tcp_keepalives_idle', '" KEEPALIVE_IDLE_S "', false)," \
+	" set_config('tcp_keepalives_interval', '" KEEPALIVE_INTERVAL_S "', false)," \
+	" set_config('tcp_keepalives_count', '" KEEPALIVE_COUNT "', false)," \
+	" set_config('tcp_user_timeout', '" PEER_LOST_MS "', false)"
+
+/* A generic plan made while a table was small is a hash join over all of it, and stays until ANALYZE. */
+#define WORKER_SETTINGS \
+	", set_config('plan_cache_mode', 'force_generic_plan', false)," \
+	" set_config('enable_seqscan', 'off', false)," \
+	" set_config('enable_hashjoin', 'off', false)," \
+	" set_config('enable_mergejoin', 'off', false)"
+
+static enum pg_result set_up_session(struct pg *pg, const struct pg_settings *s)
+{
+	struct pg_params *p = pg_params_new();
+	pg_put_text(p, slice_of(s->schema));
+	pg_put_int8(p, s->for_queries ? 0 : s->statement_timeout_ms);
+	pg_put_int8(p, s->for_queries ? 0 : s->idle_timeout_ms);
+	enum pg_result result =
+		pg_query(pg, s->for_queries ? SESSION_SETTINGS : SESSION_SETTINGS WORKER_SETTINGS, p, NULL);
+	pg_params_free(p);
+	return result;
+}
+
+static void ignore_notice(void *unused, const PGresult *notice)
+{
+	(void)unused, (void)notice;
+}
+
+static PGconn *connect_with(const PQconninfoOption *given, const struct pg_settings *s)
+{
+	char timeout_s[16];
+	snprintf(timeout_s, sizeof(timeout_s), "%d", (s->connect_timeout_ms + 999) / 1000);
+	struct connect_params p = {0};
+	for (const PQconninfoOption *o = given; o->keyword; o++) {
+		if (o->val && strcmp(o->keyword, "client_encoding") != 0)
+			param_add(&p, o->keyword, o->val);
+	}
+	param_add(&p, "client_encoding", "UTF8");
+	param_default(&p, given, "connect_timeout", timeout_s);
+	param_default(&p, given, "target_session_attrs", "read-write");
+	param_default(&p, given, "fallback_application_name", "delivery-worker");
+	param_default(&p, given, "tcp_user_timeout", PEER_LOST_MS);
+	param_default(&p, given, "keepalives_idle", KEEPALIVE_IDLE_S);
+	param_default(&p, given, "keepalives_interval", KEEPALIVE_INTERVAL_S);
+	param_default(&p, given, "keepalives_count", KEEPALIVE_COUNT);
+	PGconn *connection = PQconnectdbParams(p.names, p.values, 0);
+	ENSURE(connection);
+	return connection;
+}
+
+enum pg_result pg_connect(const struct pg_settings *s, struct pg **out, char *error, size_t error_size)
+{
+	PQconninfoOption *given = parse_dsn(s->dsn ? s->dsn : "", error, error_size);
+	if (!given)
+		return PG_UNUSABLE;
+	struct pg *pg = calloc(1, sizeof(*pg));
+	ENSURE(pg);
+	pg->connection = connect_with(given, s);
+	PQconninfoFree(given);
+
+	enum pg_result result;
+	if (PQstatus(pg->connection) != CONNECTION_OK) {
+		result = pg_result_of_connect_error(PQerrorMessage(pg->connection));
+		pg_one_line(error, error_size, PQerrorMessage(pg->connection));
+		goto failed;
+	}
+	/* The session's settings are bounded too: before them there is no statement_timeout. */
+	pg->wait_ms = s->statement_timeout_ms + PG_ANSWER_GRACE_MS;
+	PQsetNoticeReceiver(pg->connection, ignore_notice, NULL);
+	if (PQsetnonblocking(pg->connection, 1) != 0) {
+		result = PG_RETRY;
+		pg_one_line(error, error_size, PQerrorMessage(pg->connection));
+		goto failed;
+	}
+	result = set_up_session(pg, s);
+	if (result != PG_OK) {
+		pg_one_line(error, error_size, pg->error);
+		goto failed;
+	}
+	if (s->for_queries)
+		pg->wait_ms = -1;
+	*out = pg;
+	return PG_OK;
+failed:
+	pg_close(pg);
+	return result;
+}
+
+void pg_close(struct pg *pg)
+{
+	if (!pg)
+		return;
+	PQfinish(pg->connection);
+	free(pg);
+}
+
+/*
+ * libpq 15 tells no SQLSTATE for a failed attempt, and servers translate their messages. So only what is
+ * surely a matter for an operator is called that; everything else is tried again.
+ */
+enum pg_result pg_result_of_connect_error(const char *text)
+{
+	static const char *const hopeless[] = {
+		"password authentication failed", /* 28P01 */
+		"no password supplied",           /* libpq's own */
+		"does not exist",                 /* 3D000 database, 28000 role, also a certificate file */
+		"no pg_hba.conf entry",           /* 28000 */
+		"pg_hba.conf rejects connection", /* 28000 */
+		"is not permitted to log in",     /* 28000 */
+		"permission denied for database", /* 42501 */
+		"authentication failed for user", /* 28000: peer, ident, certificate, LDAP */
+	};
+	for (size_t i = 0; i < sizeof(hopeless) / sizeof(hopeless[0]); i++) {
+		if (strstr(text, hopeless[i]))
+			return PG_UNUSABLE;
+	}
+	return PG_RETRY;
+}
+
+enum pg_result pg_result_of_sqlstate(const char *sqlstate)
+{
+	/* By prefix; the first that fits. */
+	static const struct {
+		const char *prefix;
+		enum pg_result result;
+	} table[] = {
+		{"DW001", PG_STALE},    /* our own, raised by expect_rows */
+		{"08", PG_RETRY},       /* connection exceptions */
+		{"57P0", PG_RETRY},     /* shutdown, crash, starting up, database dropped, idle session timeout */
+		{"57014", PG_RETRY},    /* statement_timeout, or an operator's cancel */
+		{"40001", PG_RETRY},    /* serialization */
+		{"40P01", PG_RETRY},    /* deadlock */
+		{"55P03", PG_RETRY},    /* lock_timeout */
+		{"55000", PG_RETRY},    /* of all statements of ours: WAL position asked of a server in recovery */
+		{"53", PG_RETRY},       /* disk full, out of memory, too many connections */
+		{"25006", PG_RETRY},    /* read-only: a standby, or a primary being switched over */
+		{"25P0", PG_RETRY},     /* transaction in error, none, idle too long */
+		{"58", PG_RETRY},       /* I/O error of the server */
+		{"XX", PG_RETRY},       /* internal error, corrupted data or index */
+		{"22", PG_REJECTED},    /* data exceptions */
+		{"23", PG_REJECTED},    /* integrity constraints */
+	};
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		if (strncmp(sqlstate, table[i].prefix, strlen(table[i].prefix)) == 0)
+			return table[i].result;
+	}
+	return PG_UNUSABLE;
+}
+
+void pg_one_line(char *out, size_t size, const char *text)
+{
+	size_t used = 0;
+	for (; *text && used + 1 < size; text++) {
+		unsigned char c = (unsigned char)*text;
+		bool blank = iscntrl(c) || isspace(c);
+		if (!blank)
+			out[used++] = (char)c;
+		else if (used > 0 && out[used - 1] != ' ')
+			out[used++] = ' ';
+	}
+	while (used > 0 && out[used - 1] == ' ')
+		used--;
+	out[used] = '\0';
+}

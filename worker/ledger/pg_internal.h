@@ -1,0 +1,73 @@
+/*
+ * What the pg*.c files share; nobody else includes it (it names libpq's types).
+ */
+#ifndef WORKER_LEDGER_PG_INTERNAL_H
+#define WORKER_LEDGER_PG_INTERNAL_H
+
+#include "worker/ledger/pg.h"
+
+/* libpq has a `struct pg_result` of its own behind PGresult; tags share one name space in C. */
+#define pg_result libpq_pg_result
+#include <libpq-fe.h>
+#undef pg_result
+
+enum {
+	PG_PARAMS_MAX = 64,     /* the widest statement of the ledger has under 30 */
+	PG_PENDING_MAX = 128,   /* answers a pipeline may owe; a batch sends about ten statements */
+	PG_STATEMENTS_MAX = 64, /* distinct prepared statements a connection */
+	PG_ERROR_MAX = 512,
+	/* How long an answer may be overdue beyond statement_timeout, within which a server that is alive
+	 * would have cancelled the statement itself. */
+	PG_ANSWER_GRACE_MS = 5000,
+};
+
+/* Values stand one after another in `data`; pointers are made when they are sent, as `data` moves. */
+struct pg_params {
+	struct buf data;
+	int count;
+	size_t offsets[PG_PARAMS_MAX];
+	int lengths[PG_PARAMS_MAX]; /* -1: NULL */
+	Oid types[PG_PARAMS_MAX];   /* 0: for the server to infer */
+	/* The array between pg_array_begin and pg_array_end; array_type 0 outside. */
+	Oid array_type;
+	int32_t array_count;
+	bool array_has_null;
+};
+
+struct pg_rows {
+	PGresult *result;
+};
+
+/* Owns: `result`. */
+struct pg_rows *pg_rows_new(PGresult *result);
+
+enum pg_pending_kind { PG_PREPARE, PG_EXECUTE };
+
+/* An answer that a pipeline owes. */
+struct pg_pending {
+	enum pg_pending_kind kind;
+	const struct pg_statement *statement;
+};
+
+struct pg {
+	PGconn *connection;
+	int wait_ms;   /* longest wait for one answer; -1: until the kernel gives the peer up (keepalives) */
+	bool dead;     /* nothing more may be sent; ends with pg_close */
+	bool synced;   /* pg_sync was sent, its answer is owed; ends with pg_finish */
+	int pending_first;
+	int pending_count;
+	struct pg_pending pending[PG_PENDING_MAX]; /* a ring */
+	int prepared_count;
+	const struct pg_statement *prepared[PG_STATEMENTS_MAX]; /* on this connection, or on their way to it */
+	char sqlstate[6];
+	char error[PG_ERROR_MAX];
+};
+
+/* What a SQLSTATE means for the caller. */
+enum pg_result pg_result_of_sqlstate(const char *sqlstate);
+/* What the text of a failed connection attempt means: libpq 15 tells no SQLSTATE for it. */
+enum pg_result pg_result_of_connect_error(const char *text);
+/* Copies with each run of white space and control characters made one space, cut to `size`. */
+void pg_one_line(char *out, size_t size, const char *text);
+
+#endif

@@ -1,0 +1,80 @@
+/* What the store_*.c files share; nobody else includes it. */
+#ifndef WORKER_LEDGER_STORE_INTERNAL_H
+#define WORKER_LEDGER_STORE_INTERNAL_H
+
+#include "common/thread.h"
+#include "worker/ledger/pg.h"
+#include "worker/ledger/store.h"
+
+struct witness {
+	struct history_epoch epoch; /* that the row was written in */
+	int64_t id;                 /* 0: no row */
+	int64_t batches;            /* acknowledged */
+};
+
+struct store_board {
+	pthread_mutex_t lock;
+	struct history_epoch lsn_epoch;
+	uint64_t lsn;                  /* highest durable WAL position seen in lsn_epoch */
+	bool suspected;
+	struct history_epoch suspect;  /* epoch in which something that was acknowledged is missing */
+	size_t count;
+	struct witness witnesses[];
+};
+
+/* Position seen durable in `epoch`. Returns: false when `lsn` (the server's present one) is behind it. */
+bool store_board_lsn(struct store_board *b, const struct history_epoch *epoch, uint64_t current, uint64_t durable);
+void store_board_suspect(struct store_board *b, const struct history_epoch *epoch);
+bool store_board_suspects(struct store_board *b, const struct history_epoch *epoch);
+void store_board_publish(struct store_board *b, size_t index, const struct witness *w);
+
+/* Scratch for one account's movement in a batch. */
+struct movement {
+	int16_t account_kind;
+	int16_t slot;
+	struct slice id;
+	struct slice unit;
+	__int128 debits;
+	__int128 credits;
+};
+
+struct store {
+	struct store_settings settings;
+	struct pg_settings pg_settings;
+	size_t index;
+	struct pg *pg;
+	struct pg_params *params;
+	struct pg_rows *orders;   /* of the batch's transaction: slices of its orders point here */
+	struct witness witness;
+	bool unknown;             /* the last COMMIT was not answered: the witness may be one ahead */
+	bool listening;
+	int16_t slot;
+	struct movement *movements;
+	size_t movements_capacity;
+	char error[512];
+};
+
+/* Connects when there is no live connection, and compares the server with what the process knows.
+ * Returns: STORE_OK and s->pg good; STORE_HISTORY when there is proof of loss. */
+must_use enum store_result store_session(struct store *s);
+
+/* Keeps the reason, drops a dead connection. */
+enum store_result store_failed(struct store *s, enum pg_result r);
+/* STORE_HISTORY with a reason. */
+enum store_result store_lost(struct store *s, const char *reason);
+
+must_use enum store_result store_run(struct store *s, const char *sql, struct pg_rows **rows);
+
+/* Whether the row of witness that the database shows fits what was acknowledged; takes note of an
+ * unanswered COMMIT that did happen. `batches` -1: there is no row. */
+bool store_witness_fits(struct store *s, const struct history_epoch *epoch, int64_t batches);
+
+static inline struct history_epoch store_epoch_of(struct slice uuid)
+{
+	struct history_epoch e;
+	ENSURE(uuid.len == sizeof(e.bytes));
+	memcpy(e.bytes, uuid.data, sizeof(e.bytes));
+	return e;
+}
+
+#endif

@@ -1,0 +1,304 @@
+/*
+ * Progress, claims and history: rare, small transactions of the keeper's connection, statement by statement.
+ *
+ * Races between replicas are settled by the lock on the history row: drawing an epoch takes it
+ * exclusively, a progress write shares it, so a position that was settled in one history is never
+ * recorded in the next:
+ *   1. A settles records in epoch E      2. the database fails over, loses them
+ *   3. B finds proof, draws F            4. A's progress write waits for 3, sees F, is rolled back
+ * Races between assignments of one partition are settled by claims: the row remembers the last
+ * assignment, a write of an earlier one changes nothing.
+ */
+#include "worker/ledger/store.h"
+
+#include "worker/ledger/store_internal.h"
+
+#include <stdio.h>
+#include <sys/random.h>
+
+#define CURRENT_TIMELINE "substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
+#define CURRENT_LSN "(pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::int8"
+/* What is flushed survives a crash; what is only inserted may not, and would be false proof of loss. */
+#define DURABLE_LSN "(pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::int8"
+
+static enum store_result begin(struct store *s)
+{
+	enum store_result r = store_session(s);
+	return r == STORE_OK ? store_run(s, "BEGIN", NULL) : r;
+}
+
+static enum store_result finish(struct store *s, enum store_result so_far)
+{
+	if (so_far == STORE_OK)
+		return store_run(s, "COMMIT", NULL);
+	store_rollback(s);
+	return so_far;
+}
+
+struct history_row {
+	struct history_epoch epoch;
+	bool same_server;
+	uint64_t current_lsn;
+	uint64_t durable_lsn;
+};
+
+/* `lock`: "FOR UPDATE", "FOR SHARE", or "". */
+static enum store_result read_history(struct store *s, const char *lock, struct history_row *out)
+{
+	char sql[512];
+	snprintf(sql, sizeof(sql),
+	         "SELECT epoch, system_identifier = (SELECT system_identifier::text FROM pg_control_system())"
+	         " AND timeline = " CURRENT_TIMELINE
+	         " AND database_oid = (SELECT oid FROM pg_database WHERE datname = current_database()),"
+	         " " CURRENT_LSN ", " DURABLE_LSN " FROM history %s",
+	         lock);
+	struct pg_rows *rows = NULL;
+	enum store_result r = store_run(s, sql, &rows);
+	if (r != STORE_OK)
+		return r;
+	*out = (struct history_row){store_epoch_of(pg_text(rows, 0, 0)), pg_integer(rows, 0, 1) != 0,
+	                            (uint64_t)pg_integer(rows, 0, 2), (uint64_t)pg_integer(rows, 0, 3)};
+	pg_rows_free(rows);
+	return STORE_OK;
+}
+
+/* Whether every batch that this process was told of, in this epoch, is there. */
+static enum store_result check_witnesses(struct store *s, const struct history_epoch *epoch, bool *all)
+{
+	struct store_board *b = s->settings.board;
+	int64_t wanted = 0;
+	/* Two passes over a board that changes meanwhile would disagree: both arrays under one lock. */
+	mutex_lock(&b->lock);
+	for (int array = 0; array < 2; array++) {
+		pg_array_begin(s->params, PG_INT8);
+		for (size_t i = 0; i < b->count; i++) {
+			const struct witness *w = &b->witnesses[i];
+			if (!w->id || !history_epoch_equal(&w->epoch, epoch))
+				continue;
+			pg_array_integer(s->params, array ? w->batches : w->id);
+			wanted += array;
+		}
+		pg_array_end(s->params);
+	}
+	mutex_unlock(&b->lock);
+	struct pg_rows *rows = NULL;
+	enum store_result r = store_run(s,
+	                                "SELECT count(*) FROM unnest($1::int8[], $2::int8[]) u (id, batches)"
+	                                " JOIN witnesses w ON w.id = u.id AND w.batches >= u.batches",
+	                                &rows);
+	if (r != STORE_OK)
+		return r;
+	*all = pg_integer(rows, 0, 0) == wanted;
+	pg_rows_free(rows);
+	return STORE_OK;
+}
+
+/* ---- assignment ---- */
+
+/* Reads progress into the facts and locks what is there, in key order. */
+static enum store_result read_progress(struct store *s, const char *group, struct store_assignment *a, size_t count)
+{
+	pg_put_text(s->params, slice_of(group));
+	struct pg_rows *rows = NULL;
+	enum store_result r = store_run(s,
+	                                "SELECT topic, partition, next_offset FROM progress"
+	                                " WHERE consumer_group = $1::text ORDER BY topic, partition FOR UPDATE",
+	                                &rows);
+	if (r != STORE_OK)
+		return r;
+	for (size_t i = 0; i < count; i++)
+		a[i].facts.progress = -1;
+	for (size_t row = 0; row < pg_rows_count(rows); row++)
+		for (size_t i = 0; i < count; i++)
+			if (pg_integer(rows, row, 1) == a[i].partition &&
+			    slice_equal(pg_text(rows, row, 0), slice_of(a[i].topic)))
+				a[i].facts.progress = pg_integer(rows, row, 2);
+	pg_rows_free(rows);
+	return STORE_OK;
+}
+
+static const char *proof_of_loss(struct store *s, const struct history_row *h, bool witnesses,
+                                 const struct store_assignment *a, size_t count)
+{
+	if (!h->same_server)
+		return "system identifier, timeline or database OID changed";
+	if (!store_board_lsn(s->settings.board, &h->epoch, h->current_lsn, 0))
+		return "WAL position behind one seen before";
+	if (!witnesses || store_board_suspects(s->settings.board, &h->epoch))
+		return "acknowledged batch missing";
+	for (size_t i = 0; i < count; i++) {
+		if (start_rule_progress_lost(&a[i].facts, &a[i].mark, &h->epoch))
+			return "progress behind a marked commit";
+		if (a[i].facts.marked && history_epoch_equal(&a[i].mark.epoch, &h->epoch) &&
+		    h->current_lsn < a[i].mark.lsn)
+			return "WAL position behind a marked commit";
+	}
+	return NULL;
+}
+
+static enum store_result draw_epoch(struct store *s, const char *because, struct history_epoch *epoch)
+{
+	struct pg_rows *rows = NULL;
+	pg_put_text(s->params, slice_of(because));
+	enum store_result r = store_run(
+	        s,
+	        "UPDATE history SET epoch = gen_random_uuid(), drawn_at = now(), drawn_because = $1::text,"
+	        " system_identifier = (SELECT system_identifier::text FROM pg_control_system()),"
+	        " timeline = " CURRENT_TIMELINE ","
+	        " database_oid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+	        " RETURNING epoch",
+	        &rows);
+	if (r != STORE_OK)
+		return r;
+	*epoch = store_epoch_of(pg_text(rows, 0, 0));
+	pg_rows_free(rows);
+	/* Rows of connections long gone. */
+	return store_run(s, "DELETE FROM witnesses WHERE written_at < now() - interval '30 days'", NULL);
+}
+
+/* The rows become ours, at the start of this assignment. */
+static enum store_result claim(struct store *s, const char *group, struct store_assignment *a, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (a[i].verdict.lost)
+			continue;
+		ENSURE(getrandom(&a[i].claim, sizeof(a[i].claim), 0) == sizeof(a[i].claim));
+		pg_put_text(s->params, slice_of(group));
+		pg_put_text(s->params, slice_of(a[i].topic));
+		pg_put_int8(s->params, a[i].partition);
+		pg_put_int8(s->params, a[i].verdict.start);
+		pg_put_int8(s->params, a[i].claim);
+		enum store_result r = store_run(
+		        s,
+		        "INSERT INTO progress (consumer_group, topic, partition, next_offset, claim)"
+		        " VALUES ($1::text, $2::text, $3::int8::int4, $4::int8, $5::int8)"
+		        " ON CONFLICT (consumer_group, topic, partition) DO UPDATE"
+		        " SET next_offset = EXCLUDED.next_offset, claim = EXCLUDED.claim, updated_at = now()",
+		        NULL);
+		if (r != STORE_OK)
+			return r;
+	}
+	return STORE_OK;
+}
+
+enum store_result store_assign(struct store *s, const char *group, struct store_assignment *a, size_t count,
+                               struct history_epoch *epoch, const char **drawn_because)
+{
+	struct history_row h;
+	bool witnesses = true;
+	*drawn_because = NULL;
+	enum store_result r = begin(s);
+	bool unverified = r == STORE_HISTORY;
+	if (unverified) {
+		/* The session met proof of loss: it is on the board now, and the transaction below acts on it. */
+		enum pg_result connected = pg_connect(&s->pg_settings, &s->pg, s->error, sizeof(s->error));
+		if (connected != PG_OK)
+			return connected == PG_RETRY ? STORE_RETRY : STORE_UNUSABLE;
+		r = store_run(s, "BEGIN", NULL);
+	}
+	if (r == STORE_OK)
+		r = read_history(s, "FOR UPDATE", &h);
+	if (r == STORE_OK)
+		r = read_progress(s, group, a, count);
+	if (r == STORE_OK)
+		r = check_witnesses(s, &h.epoch, &witnesses);
+	if (r == STORE_OK) {
+		*drawn_because = proof_of_loss(s, &h, witnesses, a, count);
+		*epoch = h.epoch;
+		if (*drawn_because)
+			r = draw_epoch(s, *drawn_because, epoch);
+	}
+	for (size_t i = 0; r == STORE_OK && i < count; i++)
+		a[i].verdict = start_rule(&a[i].facts, a[i].accepted);
+	if (r == STORE_OK)
+		r = claim(s, group, a, count);
+	r = finish(s, r);
+	/* A connection that skipped the session's comparisons must not be taken for one that passed them. */
+	if (s->pg && (unverified || *drawn_because)) {
+		pg_close(s->pg);
+		s->pg = NULL;
+	}
+	return r;
+}
+
+/* ---- progress ---- */
+
+static enum store_result write_positions(struct store *s, const char *group, struct store_progress *e, size_t count)
+{
+	pg_put_text(s->params, slice_of(group));
+	pg_array_begin(s->params, PG_TEXT);
+	for (size_t i = 0; i < count; i++)
+		pg_array_text(s->params, slice_of(e[i].topic));
+	pg_array_end(s->params);
+	pg_array_begin(s->params, PG_INT4);
+	for (size_t i = 0; i < count; i++)
+		pg_array_integer(s->params, e[i].partition);
+	pg_array_end(s->params);
+	pg_array_begin(s->params, PG_INT8);
+	for (size_t i = 0; i < count; i++)
+		pg_array_integer(s->params, e[i].claim);
+	pg_array_end(s->params);
+	pg_array_begin(s->params, PG_INT8);
+	for (size_t i = 0; i < count; i++)
+		pg_array_integer(s->params, e[i].position);
+	pg_array_end(s->params);
+	struct pg_rows *rows = NULL;
+	enum store_result r = store_run(
+	        s,
+	        "UPDATE progress p SET next_offset = u.position, updated_at = now()"
+	        " FROM unnest($2::text[], $3::int4[], $4::int8[], $5::int8[]) u (topic, partition, claim, position)"
+	        " WHERE p.consumer_group = $1::text AND p.topic = u.topic COLLATE \"C\" AND p.partition = u.partition"
+	        " AND p.claim = u.claim RETURNING p.claim",
+	        &rows);
+	if (r != STORE_OK)
+		return r;
+	for (size_t i = 0; i < count; i++) {
+		e[i].kept = false;
+		for (size_t row = 0; row < pg_rows_count(rows); row++)
+			e[i].kept |= pg_integer(rows, row, 0) == e[i].claim;
+	}
+	pg_rows_free(rows);
+	return STORE_OK;
+}
+
+/* FOR SHARE, or nothing for a look; the caller's transaction or none. */
+static enum store_result verify(struct store *s, const char *lock, const struct history_epoch *expected,
+                                uint64_t *durable)
+{
+	struct history_row h;
+	enum store_result r = read_history(s, lock, &h);
+	if (r != STORE_OK)
+		return r;
+	if (!history_epoch_equal(&h.epoch, expected))
+		return store_lost(s, "the database's epoch is another one");
+	bool witnesses = true;
+	r = check_witnesses(s, &h.epoch, &witnesses);
+	if (r != STORE_OK)
+		return r;
+	if (!h.same_server || !witnesses ||
+	    !store_board_lsn(s->settings.board, &h.epoch, h.current_lsn, h.durable_lsn)) {
+		store_board_suspect(s->settings.board, &h.epoch);
+		return store_lost(s, "the server is another one, or lacks what was acknowledged");
+	}
+	*durable = h.durable_lsn;
+	return STORE_OK;
+}
+
+enum store_result store_progress(struct store *s, const char *group, const struct history_epoch *expected,
+                                 struct store_progress *entries, size_t count, uint64_t *lsn)
+{
+	enum store_result r = begin(s);
+	if (r != STORE_OK)
+		return r;
+	r = verify(s, "FOR SHARE", expected, lsn);
+	if (r == STORE_OK)
+		r = write_positions(s, group, entries, count);
+	return finish(s, r);
+}
+
+enum store_result store_check_history(struct store *s, const struct history_epoch *expected)
+{
+	uint64_t durable;
+	enum store_result r = store_session(s);
+	return r == STORE_OK ? verify(s, "", expected, &durable) : r;
+}
