@@ -1,0 +1,89 @@
+/*
+ * The gate: what Redis is asked before PostgreSQL is. It filters records that are known to be done,
+ * and holds partners to their rates. It decides nothing that PostgreSQL cannot take back [I3]: a
+ * flushed, lost, lying-empty or absent Redis costs work, never a credit.
+ *
+ * A *done mark* is the 128-bit digest of an event's identity and content, a member of the set
+ *     <prefix>done:<epoch>:<bucket>:<shard>
+ * where epoch is the history of the database in which the effect was committed, bucket the event's own
+ * timestamp divided by the bucket width, shard taken from the digest (sets stay small). A set expires
+ * whole, ttl + bucket width after its first mark.
+ *
+ *     gate_lookup  one SMISMEMBER a set, before the transaction
+ *     gate_admit   one GCRA script call a limited partner, with partial grants, after lookup
+ *     gate_mark    SADD + EXPIRE NX, only after COMMIT, with the epoch read in that transaction;
+ *                  sent at once, its replies are read by the gate's next call
+ *
+ * Redis down: lookup finds nothing, mark does nothing, admit falls back to a limiter in this process
+ * with the replica's share of the rate (or says GATE_WAIT, by option). After a failure Redis is left
+ * alone for a backoff with jitter (100 ms doubling to 5 s), so a slow Redis costs one timeout, not one a batch.
+ * The state shows in metrics: dependency_up{redis}, degraded{dedup,rate_limit}.
+ *
+ * Thread: a gate belongs to one worker thread; gate_shared to all of them (its own lock).
+ */
+#ifndef WORKER_GATE_GATE_H
+#define WORKER_GATE_GATE_H
+
+#include "common/ensure.h"
+#include "common/slice.h"
+#include "schemas/event.h"
+#include "worker/ledger/history_epoch.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum gate_outage_policy { GATE_LOCAL, GATE_HOLD };
+
+struct gate_settings {
+	const char *url;      /* redis://[user:password@]host[:port][/db], rediss:// with TLS built in, unix:///path */
+	const char *prefix;   /* "dw:" */
+	int timeout_ms;       /* connecting and each round trip */
+	int64_t dedup_ttl_s;  /* 0: no dedup */
+	enum gate_outage_policy rate_outage;
+};
+
+/* Returns: 0; -1 and one line in `error` (the password never in it). */
+must_use int gate_check_url(const char *url, char *error, size_t error_size);
+
+struct gate_shared; /* local limiters, outage state: one a process */
+struct gate_shared *gate_shared_new(const struct gate_settings *s);
+void gate_shared_free(struct gate_shared *s);
+/* Own partitions over all partitions, for the local limiter. Thread: any. */
+void gate_shared_set_share(struct gate_shared *s, double share);
+
+struct gate;
+struct gate *gate_new(struct gate_shared *shared); /* does not connect yet */
+void gate_free(struct gate *g);
+
+struct gate_mark {
+	struct event_digest digest;
+	int64_t timestamp_us; /* the event's */
+};
+
+/* Sets done[i] for each mark of `epoch` that is there; false for the rest and on any failure. A count of 0 only looks
+ * after the connection (tries again when that is due): for idle workers, so that the metrics stay true. */
+void gate_lookup(struct gate *g, const struct history_epoch *epoch, const struct gate_mark *marks, size_t count,
+                 bool *done);
+
+struct gate_request {
+	struct slice partner_id;
+	int64_t per_second; /* > 0 */
+	int64_t burst;      /* >= 1 */
+	int64_t wanted;     /* > 0 */
+	int64_t granted;    /* out: 0 .. wanted, charged */
+};
+
+enum gate_answer {
+	GATE_OK = 0,
+	GATE_WAIT = -1, /* policy GATE_HOLD and Redis is down: nothing is granted, ask all again; at worst Redis charged
+	                   some before it went, which errs to the strict side */
+};
+must_use enum gate_answer gate_admit(struct gate *g, struct gate_request *requests, size_t count);
+
+void gate_mark(struct gate *g, const struct history_epoch *epoch, const struct gate_mark *marks, size_t count);
+
+/* For `check`: connects, pings, and looks for what the gate needs (Redis >= 7.0, no cluster mode).
+ * Returns: 0; -1; either way one line in `detail`. */
+must_use int gate_probe(const struct gate_settings *s, char *detail, size_t detail_size);
+
+#endif
