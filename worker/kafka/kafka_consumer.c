@@ -1,0 +1,526 @@
+/*
+ * The group member's events. How assignments are answered and started: kafka_assignment.h.
+ *
+ * stale-fetch: librdkafka drops what was fetched before a pause, a stop or a restart by a version that these calls
+ * raise before they return, so the thread that makes them polls no such record afterwards. Its own pause at a
+ * rebalance is raised by another thread, and may make it fetch again a record that this thread is taking:
+ * what is below the position is a repeat and is dropped.
+ */
+#include "worker/kafka/kafka_assignment.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { METADATA_TIMEOUT_MS = 1000, ERROR_BYTES = sizeof(((struct kafka_event *)0)->error) };
+
+/* A rebalance or an answer, from its callback until the poll after its delivery. */
+struct pending {
+	struct pending *next;
+	enum kafka_event_kind kind;
+	size_t partition_count;
+	const char *commit_error; /* a constant of librdkafka's */
+	char error[ERROR_BYTES];
+	struct kafka_partition partitions[];
+};
+
+struct pending_queue {
+	struct pending *first;
+	struct pending **end;
+};
+
+struct kafka_consumer {
+	rd_kafka_t *rk;
+	struct assignment assignment;
+	struct pending_queue rebalances;
+	struct pending_queue answers;   /* to commits, and troubles; poll takes each before it asks for the next */
+	struct pending *current;        /* what the last poll returned, if it came from a queue */
+	rd_kafka_message_t *message;    /* or from librdkafka */
+	struct header *headers;
+	size_t header_capacity;
+	struct kafka_partition stopped; /* the one that a KAFKA_TROUBLE names */
+	bool release_due;               /* a revocation was delivered and not released */
+	bool lost;                      /* the last revocation is a loss */
+	bool fatal;
+	char fatal_error[ERROR_BYTES];
+	rd_kafka_queue_t *close_queue;  /* leaked with the handle that posts to it, if the close takes too long */
+	atomic_int assigned_count;      /* of this member; for kafka_consumer_share */
+	atomic_int partition_count;     /* of all topics; 0: not known yet */
+};
+
+/* ---- callbacks, which run inside rd_kafka_consumer_poll and end it ---- */
+
+static void queue_init(struct pending_queue *q)
+{
+	q->first = NULL;
+	q->end = &q->first;
+}
+
+static struct pending *push(struct pending_queue *q, enum kafka_event_kind kind, size_t partitions_max)
+{
+	struct pending *p = calloc(1, sizeof(*p) + partitions_max * sizeof(p->partitions[0]));
+	ENSURE(p != NULL);
+	p->kind = kind;
+	*q->end = p;
+	q->end = &p->next;
+	return p;
+}
+
+static struct pending *pop(struct pending_queue *q)
+{
+	struct pending *p = q->first;
+	if (!p)
+		return NULL;
+	q->first = p->next;
+	if (!q->first)
+		q->end = &q->first;
+	return p;
+}
+
+static bool has_revocation(const struct pending_queue *q)
+{
+	for (const struct pending *p = q->first; p; p = p->next) {
+		if (p->kind != KAFKA_ASSIGNED)
+			return true;
+	}
+	return false;
+}
+
+static void queue_rebalance(struct kafka_consumer *c, enum kafka_event_kind kind,
+                            const rd_kafka_topic_partition_list_t *list)
+{
+	struct pending *p = push(&c->rebalances, kind, (size_t)list->cnt);
+	for (int i = 0; i < list->cnt; i++) {
+		struct assigned_topic *t = assignment_topic(&c->assignment, list->elems[i].topic);
+		ENSURE(t != NULL); /* nothing but what is subscribed is assigned */
+		struct slot *s = assigned_topic_slot(t, list->elems[i].partition);
+		p->partitions[p->partition_count++] =
+			(struct kafka_partition){t->name, list->elems[i].partition, RD_KAFKA_OFFSET_INVALID};
+		if (kind != KAFKA_ASSIGNED)
+			s->revocations++;
+	}
+}
+
+static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list, void *opaque)
+{
+	struct kafka_consumer *c = opaque;
+
+	c->assignment.cooperative = !strcmp(rd_kafka_rebalance_protocol(rk), "COOPERATIVE");
+	if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+		assignment_answer_empty(&c->assignment);
+		queue_rebalance(c, KAFKA_ASSIGNED, list);
+	} else {
+		c->lost = rd_kafka_assignment_lost(rk);
+		c->assignment.answer_due = true;
+		queue_rebalance(c, c->lost ? KAFKA_LOST : KAFKA_REVOKED, list);
+	}
+	rd_kafka_yield(rk);
+}
+
+static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list, void *opaque)
+{
+	struct kafka_consumer *c = opaque;
+	for (int i = 0; !err && list && i < list->cnt; i++)
+		err = list->elems[i].err;
+	push(&c->answers, KAFKA_COMMITTED, 0)->commit_error = err ? rd_kafka_err2str(err) : NULL;
+	rd_kafka_yield(rk);
+}
+
+static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
+{
+	struct kafka_consumer *c = opaque;
+	if (err == RD_KAFKA_RESP_ERR__FATAL)
+		c->fatal = true;
+	else
+		snprintf(push(&c->answers, KAFKA_TROUBLE, 0)->error, ERROR_BYTES, "%s", reason);
+	rd_kafka_yield(rk);
+}
+
+/* ---- opening ---- */
+
+static void free_consumer(struct kafka_consumer *c)
+{
+	struct pending *p;
+	while ((p = pop(&c->rebalances)) != NULL || (p = pop(&c->answers)) != NULL)
+		free(p);
+	assignment_release(&c->assignment);
+	free(c->current);
+	free(c->headers);
+	free(c);
+}
+
+static rd_kafka_resp_err_t subscribe(struct kafka_consumer *c, const char *const *topics, size_t topic_count)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)topic_count);
+	for (size_t i = 0; i < topic_count; i++)
+		rd_kafka_topic_partition_list_add(list, topics[i], RD_KAFKA_PARTITION_UA);
+	rd_kafka_resp_err_t err = rd_kafka_poll_set_consumer(c->rk);
+	if (!err)
+		err = rd_kafka_subscribe(c->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	return err;
+}
+
+int kafka_consumer_open(const struct kafka_settings *s, const char *const *topics, size_t topic_count,
+                        struct kafka_consumer **out, char *error, size_t error_size)
+{
+	rd_kafka_conf_t *conf = kafka_conf_new(s, KAFKA_CONSUMER, error, error_size);
+	if (!conf)
+		return -1;
+	struct kafka_consumer *c = calloc(1, sizeof(*c));
+	ENSURE(c != NULL);
+	queue_init(&c->rebalances);
+	queue_init(&c->answers);
+	assignment_init(&c->assignment, topics, topic_count);
+
+	rd_kafka_conf_set_opaque(conf, c);
+	rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
+	rd_kafka_conf_set_offset_commit_cb(conf, on_commit);
+	rd_kafka_conf_set_error_cb(conf, on_error);
+	c->rk = kafka_handle_new(RD_KAFKA_CONSUMER, conf, error, error_size);
+	if (!c->rk) {
+		free_consumer(c);
+		return -1;
+	}
+	c->assignment.rk = c->rk;
+	rd_kafka_resp_err_t err = subscribe(c, topics, topic_count);
+	if (err) {
+		snprintf(error, error_size, "kafka subscribe: %s", rd_kafka_err2str(err));
+		if (kafka_handle_free(c->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE, METADATA_TIMEOUT_MS))
+			free_consumer(c);
+		return -1;
+	}
+	*out = c;
+	return 0;
+}
+
+/* ---- poll ---- */
+
+/* The group's share needs all partitions, and only the brokers know them; they have just assigned some. */
+static void count_partitions(struct kafka_consumer *c)
+{
+	int total = 0;
+	for (size_t i = 0; i < c->assignment.topic_count; i++) {
+		const struct rd_kafka_metadata *metadata = NULL;
+		rd_kafka_topic_t *topic = rd_kafka_topic_new(c->rk, c->assignment.topics[i].name, NULL);
+		if (!topic)
+			return;
+		rd_kafka_resp_err_t err = rd_kafka_metadata(c->rk, 0, topic, &metadata, METADATA_TIMEOUT_MS);
+		rd_kafka_topic_destroy(topic);
+		if (err)
+			return;
+		if (metadata->topic_cnt == 1)
+			total += metadata->topics[0].partition_cnt;
+		rd_kafka_metadata_destroy(metadata);
+	}
+	atomic_store(&c->partition_count, total);
+}
+
+static void deliver(struct kafka_consumer *c, struct pending *p, struct kafka_event *event)
+{
+	c->current = p;
+	event->kind = p->kind;
+	event->partitions = p->partitions;
+	event->partition_count = p->partition_count;
+	event->commit_error = p->commit_error;
+	memcpy(event->error, p->error, sizeof(event->error));
+}
+
+static void deliver_rebalance(struct kafka_consumer *c, struct kafka_event *event)
+{
+	struct pending *p = pop(&c->rebalances);
+	deliver(c, p, event);
+	if (p->kind != KAFKA_ASSIGNED) {
+		c->release_due = true;
+		return;
+	}
+	for (size_t i = 0; i < p->partition_count; i++) {
+		struct slot *s = assignment_slot(&c->assignment, p->partitions[i].topic, p->partitions[i].partition);
+		*s = (struct slot){.assigned = true, .fetching = s->fetching, .held = s->held, .revocations = s->revocations};
+	}
+	atomic_fetch_add(&c->assigned_count, (int)p->partition_count);
+	count_partitions(c);
+}
+
+/* The slot whose record or end this is; NULL when it is none of the worker's: repeats (stale-fetch), and what is left
+ * of a partition that was revoked. */
+static struct slot *readable(struct kafka_consumer *c, const rd_kafka_message_t *m, const char **topic)
+{
+	struct assigned_topic *t = assignment_topic(&c->assignment, rd_kafka_topic_name(m->rkt));
+	if (!t || m->partition < 0 || m->partition >= t->slot_count)
+		return NULL;
+	struct slot *s = &t->slots[m->partition];
+	*topic = t->name;
+	return s->wanted && s->fetching && !s->restart && s->revocations == 0 && m->offset >= s->position ? s : NULL;
+}
+
+static void trouble(struct kafka_event *event, const rd_kafka_message_t *m)
+{
+	event->kind = KAFKA_TROUBLE;
+	snprintf(event->error, sizeof(event->error), "%s", rd_kafka_message_errstr(m));
+}
+
+/* The position is not in the log, and librdkafka has stopped fetching: the start rule must look again. */
+static void out_of_range(struct kafka_consumer *c, struct slot *s, const char *topic, const rd_kafka_message_t *m,
+                         struct kafka_event *event)
+{
+	trouble(event, m);
+	c->stopped = (struct kafka_partition){topic, m->partition, s->position};
+	event->partitions = &c->stopped;
+	event->partition_count = 1;
+	kafka_consumer_stop(c, &c->stopped, 1);
+}
+
+/* Returns: whether `m` is an event for the worker. */
+static bool deliver_message(struct kafka_consumer *c, const rd_kafka_message_t *m, struct kafka_event *event)
+{
+	const char *topic = NULL;
+	struct slot *s = m->rkt ? readable(c, m, &topic) : NULL;
+
+	switch (m->err) {
+	case RD_KAFKA_RESP_ERR_NO_ERROR:
+		if (!s)
+			return false;
+		if (s->paused) {
+			s->restart = true; /* stale-fetch excludes it; should it come all the same, it is read again */
+			return false;
+		}
+		event->kind = KAFKA_RECORD;
+		event->record = kafka_record_of(m, topic, &c->headers, &c->header_capacity);
+		s->position = m->offset + 1;
+		return true;
+	case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+		if (!s || s->paused)
+			return false;
+		event->kind = KAFKA_END;
+		event->end = (struct kafka_partition){topic, m->partition, m->offset};
+		s->position = m->offset;
+		return true;
+	case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+		if (!s)
+			return false;
+		out_of_range(c, s, topic, m, event);
+		return true;
+	case RD_KAFKA_RESP_ERR__FATAL:
+		c->fatal = true;
+		return false;
+	default:
+		trouble(event, m);
+		return true;
+	}
+}
+
+static bool deliver_fatal(struct kafka_consumer *c, struct kafka_event *event)
+{
+	if (!c->fatal)
+		return false;
+	/* librdkafka tells it once; here it stays. */
+	if (c->fatal_error[0] == '\0' && !rd_kafka_fatal_error(c->rk, c->fatal_error, sizeof(c->fatal_error)))
+		snprintf(c->fatal_error, sizeof(c->fatal_error), "fatal error of the kafka client");
+	event->kind = KAFKA_FATAL;
+	memcpy(event->error, c->fatal_error, sizeof(event->error));
+	return true;
+}
+
+static bool deliver_pending(struct kafka_consumer *c, struct kafka_event *event)
+{
+	struct pending *p = pop(&c->answers);
+	if (p) {
+		deliver(c, p, event);
+		return true;
+	}
+	if (!c->rebalances.first || c->release_due)
+		return false;
+	deliver_rebalance(c, event);
+	return true;
+}
+
+static void drop_last(struct kafka_consumer *c)
+{
+	free(c->current);
+	c->current = NULL;
+	if (c->message)
+		rd_kafka_message_destroy(c->message);
+	c->message = NULL;
+}
+
+void kafka_consumer_poll(struct kafka_consumer *c, int timeout_ms, struct kafka_event *event)
+{
+	int64_t deadline_ms = clock_mono_ms() + timeout_ms;
+	int64_t left_ms = timeout_ms;
+
+	for (bool waited = false;; waited = true) {
+		drop_last(c);
+		event->kind = KAFKA_NOTHING;
+		event->partitions = NULL;
+		event->partition_count = 0;
+		event->commit_error = NULL;
+		event->error[0] = '\0';
+		if (deliver_fatal(c, event) || deliver_pending(c, event) || (waited && left_ms <= 0))
+			return;
+		c->message = rd_kafka_consumer_poll(c->rk, (int)(left_ms > 0 ? left_ms : 0));
+		if (c->message && deliver_message(c, c->message, event))
+			return;
+		left_ms = deadline_ms - clock_mono_ms();
+	}
+}
+
+/* ---- what is fetched ---- */
+
+static struct slot *slot_of(struct kafka_consumer *c, const struct kafka_partition *p)
+{
+	struct slot *s = assignment_slot(&c->assignment, p->topic, p->partition);
+	ENSURE(s != NULL && s->assigned);
+	return s;
+}
+
+static void forget(struct slot *s)
+{
+	s->wanted = false;
+	s->paused = false;
+	s->restart = false;
+}
+
+void kafka_consumer_start(struct kafka_consumer *c, const struct kafka_partition *partitions, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct slot *s = slot_of(c, &partitions[i]);
+		ENSURE(partitions[i].offset >= 0);
+		forget(s);
+		s->wanted = true;
+		s->restart = s->fetching;
+		s->position = partitions[i].offset;
+	}
+	assignment_reconcile(&c->assignment, false);
+}
+
+void kafka_consumer_stop(struct kafka_consumer *c, const struct kafka_partition *partitions, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		forget(slot_of(c, &partitions[i]));
+	assignment_reconcile(&c->assignment, false);
+}
+
+void kafka_consumer_release(struct kafka_consumer *c, const struct kafka_partition *partitions, size_t count)
+{
+	ENSURE(c->release_due);
+	c->release_due = false;
+	for (size_t i = 0; i < count; i++) {
+		struct slot *s = slot_of(c, &partitions[i]);
+		ENSURE(s->revocations > 0);
+		forget(s);
+		s->assigned = false;
+		s->revocations--;
+	}
+	atomic_fetch_sub(&c->assigned_count, (int)count);
+	/* A revocation behind this one is the one that librdkafka waits for. */
+	assignment_reconcile(&c->assignment, !has_revocation(&c->rebalances));
+}
+
+static void set_paused(struct kafka_consumer *c, const struct kafka_partition *partitions, size_t count, bool paused)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct slot *s = slot_of(c, &partitions[i]);
+		s->paused = paused && s->wanted;
+	}
+	assignment_reconcile(&c->assignment, false);
+}
+
+void kafka_consumer_pause(struct kafka_consumer *c, const struct kafka_partition *partitions, size_t count)
+{
+	set_paused(c, partitions, count, true);
+}
+
+void kafka_consumer_resume(struct kafka_consumer *c, const struct kafka_partition *partitions, size_t count)
+{
+	set_paused(c, partitions, count, false);
+}
+
+/* ---- commit ---- */
+
+/* Whether a commit for it is still ours to make. */
+static bool is_owned(struct kafka_consumer *c, const struct slot *s)
+{
+	if (!s || !s->assigned)
+		return false;
+	return s->revocations == 0 || (c->assignment.answer_due && !c->lost);
+}
+
+int kafka_consumer_commit(struct kafka_consumer *c, const struct kafka_partition *partitions, size_t count,
+                          const char *metadata)
+{
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__STATE;
+	if (rd_kafka_assignment_lost(c->rk))
+		return -1; /* the event is on its way */
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
+	for (size_t i = 0; i < count; i++) {
+		if (!is_owned(c, assignment_slot(&c->assignment, partitions[i].topic, partitions[i].partition)))
+			continue;
+		rd_kafka_topic_partition_t *p =
+			rd_kafka_topic_partition_list_add(list, partitions[i].topic, partitions[i].partition);
+		p->offset = partitions[i].offset;
+		p->metadata = strdup(metadata); /* freed with the list */
+		ENSURE(p->metadata != NULL);
+		p->metadata_size = strlen(metadata);
+	}
+	if (list->cnt > 0)
+		err = rd_kafka_commit(c->rk, list, 1 /* asynchronously */);
+	rd_kafka_topic_partition_list_destroy(list);
+	return err ? -1 : 0;
+}
+
+double kafka_consumer_share(struct kafka_consumer *c)
+{
+	int assigned = atomic_load(&c->assigned_count);
+	int partitions = atomic_load(&c->partition_count);
+	if (assigned < 1)
+		assigned = 1;
+	return partitions > assigned ? (double)assigned / partitions : 1;
+}
+
+/* ---- the end ---- */
+
+/* Without draining: what is due is answered at once. */
+static void answer_revocation(struct kafka_consumer *c)
+{
+	if (!c->assignment.answer_due)
+		return;
+	for (size_t i = 0; i < c->assignment.topic_count; i++) {
+		for (int32_t p = 0; p < c->assignment.topics[i].slot_count; p++) {
+			if (c->assignment.topics[i].slots[p].revocations > 0)
+				forget(&c->assignment.topics[i].slots[p]);
+		}
+	}
+	assignment_reconcile(&c->assignment, true);
+}
+
+bool kafka_consumer_close(struct kafka_consumer *c, int timeout_ms)
+{
+	int64_t deadline_ms = clock_mono_ms() + timeout_ms;
+
+	c->close_queue = rd_kafka_queue_new(c->rk);
+	drop_last(c);
+	answer_revocation(c);
+	rd_kafka_error_t *error = rd_kafka_consumer_close_queue(c->rk, c->close_queue);
+	bool leaving = !error; /* a client with a fatal error does not leave, it is just freed */
+	if (error)
+		rd_kafka_error_destroy(error);
+	while (leaving && !rd_kafka_consumer_closed(c->rk)) {
+		int64_t left_ms = deadline_ms - clock_mono_ms();
+		if (left_ms <= 0)
+			return false;
+		rd_kafka_message_t *m = rd_kafka_consume_queue(c->close_queue, (int)left_ms);
+		if (m)
+			rd_kafka_message_destroy(m);
+		answer_revocation(c);
+	}
+	rd_kafka_queue_destroy(c->close_queue);
+	int64_t left_ms = deadline_ms - clock_mono_ms();
+	if (!kafka_handle_free(c->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE, left_ms > 0 ? (int)left_ms : 0))
+		return false;
+	free_consumer(c);
+	return true;
+}

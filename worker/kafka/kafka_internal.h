@@ -1,0 +1,35 @@
+/*
+ * What the kafka_*.c files share; with them the only place that names librdkafka's types.
+ * Thread: any.
+ */
+#ifndef WORKER_KAFKA_KAFKA_INTERNAL_H
+#define WORKER_KAFKA_KAFKA_INTERNAL_H
+
+#include "worker/kafka/kafka.h"
+
+#include <librdkafka/rdkafka.h>
+
+/*
+ * A configuration for one handle: our defaults, over them the properties of the settings that are for
+ * `side`, over them what the invariants fix. Log lines go to common/log.h.
+ * Returns: NULL and one line in `error` that names the property. Owns: the caller, until rd_kafka_new.
+ */
+must_use rd_kafka_conf_t *kafka_conf_new(const struct kafka_settings *s, enum kafka_side side, char *error,
+                                         size_t error_size);
+
+/* rd_kafka_new that frees `conf` on failure, too. Returns: NULL and one line in `error`. */
+must_use rd_kafka_t *kafka_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *error, size_t error_size);
+
+/*
+ * Frees the handle on a thread of its own: rd_kafka_destroy_flags has no time limit and waits for threads
+ * that may be in getaddrinfo. Returns: false when `timeout_ms` passed; the handle is then leaked, with
+ * the thread that tries.
+ */
+bool kafka_handle_free(rd_kafka_t *rk, int flags, int timeout_ms);
+
+/* Borrows key, value and time of `message`; headers, name and value borrowed too, go to *headers, an array that
+ * grows as needed and is reused (free(3) it in the end). `topic` is what the record is to name. */
+struct kafka_record kafka_record_of(const rd_kafka_message_t *message, const char *topic, struct header **headers,
+                                    size_t *header_capacity);
+
+#endif
