@@ -1,0 +1,43 @@
+/*
+ * /metrics, /livez and /readyz, on a thread of their own: it answers when the rest is wedged. One server
+ * a process.
+ *
+ *     char error[256];
+ *     if (http_start("127.0.0.1:9464", "delivery-worker", error, sizeof(error)) != 0) ...;
+ *     ... http_port() ...
+ *     http_stop();
+ *
+ * GET and HEAD only. A connection carries one request and lives HTTP_LIFE_S at most, whatever it sends or reads;
+ * request heads over HTTP_HEAD_BYTES_MAX and bodies are refused; beyond HTTP_CONNECTIONS_MAX connections new
+ * ones wait in the kernel's queue [I8]. http.c is the only file that knows libevent.
+ * Thread: start and stop from one, the port from any.
+ */
+#ifndef WORKER_OBSERVE_HTTP_H
+#define WORKER_OBSERVE_HTTP_H
+
+#include "common/ensure.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+	HTTP_CONNECTIONS_MAX = 64,
+	HTTP_HEAD_BYTES_MAX = 8 * 1024,
+	HTTP_IDLE_S = 5,  /* without a byte read or written */
+	HTTP_LIFE_S = 10, /* from accept to close: a client that drips bytes ends here */
+};
+
+/*
+ * Binds `listen` ("host:port", "[::1]:port"; port 0 takes a free one) and starts answering. `group` is the
+ * label of the lag families, copied.
+ * Returns: 0; -1 and one line in `error`: the address is malformed, unknown or taken.
+ */
+must_use int http_start(const char *listen, const char *group, char *error, size_t error_size);
+
+/* The port that was bound. */
+uint16_t http_port(void);
+
+/* Ends the thread and every open connection, answered or not. Does nothing when not started. */
+void http_stop(void);
+
+#endif

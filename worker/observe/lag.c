@@ -1,0 +1,370 @@
+#include "worker/observe/lag.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/thread.h"
+#include "worker/observe/exposition.h"
+#include "worker/observe/metrics.h"
+#include "worker/observe/partition_lag.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	TOPIC_SIZE = 250, /* Kafka: 249 and the NUL */
+	/* A broker that lives answers in milliseconds. Also what lag_stop may have to wait for. */
+	WATERMARKS_TIMEOUT_MS = 2000,
+	LOOK_TIMEOUT_MS = 2000,
+	/* After so many silent answers in a row the round is over; the next one begins where it stopped, so
+	 * that one dead broker does not hide the partitions of the others. */
+	SILENT_MAX = 3,
+	/* A new partition is asked for this soon; one assignment brings many, and they share the round. */
+	NEW_ROW_DELAY_US = 500000,
+	/* The last answers count for this many intervals. */
+	STALE_INTERVALS = 3,
+};
+
+struct lag_row {
+	char topic[TOPIC_SIZE];
+	int32_t partition;
+	struct partition_lag lag;
+};
+
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t wake;      /* `stopping`, or `due_us` came nearer */
+	struct lag_row *rows;     /* sorted, as the exposition wants them */
+	size_t count, capacity;
+	bool running, stopping;
+	int64_t interval_us;
+	int64_t round_us;         /* how long the last round without silence took */
+	int64_t due_us;           /* monotonic: when the next one begins */
+	/* Below: the thread's alone. */
+	pthread_t thread;
+	struct kafka_admin *admin;
+	bool silent;              /* the last round had no answer for some partition */
+} self = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static int compare_key(const struct lag_row *row, const char *topic, int32_t partition)
+{
+	int order = strcmp(row->topic, topic);
+	return order ? order : (row->partition > partition) - (row->partition < partition);
+}
+
+/* Lock: held. Returns: the index of the first row that is not below the key. */
+static size_t lower_bound(const char *topic, int32_t partition)
+{
+	size_t low = 0, high = self.count;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		if (compare_key(&self.rows[middle], topic, partition) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* Lock: held. */
+static struct lag_row *find_row(const char *topic, int32_t partition)
+{
+	size_t i = lower_bound(topic, partition);
+	return i < self.count && compare_key(&self.rows[i], topic, partition) == 0 ? &self.rows[i] : NULL;
+}
+
+/* Lock: held. */
+static struct lag_row *insert_row(const char *topic, int32_t partition)
+{
+	size_t i = lower_bound(topic, partition), len = strlen(topic);
+
+	ENSURE(len < TOPIC_SIZE);
+	if (self.count == self.capacity) {
+		self.capacity = self.capacity ? 2 * self.capacity : 16;
+		self.rows = reallocarray(self.rows, self.capacity, sizeof(*self.rows));
+		ENSURE(self.rows != NULL);
+	}
+	memmove(&self.rows[i + 1], &self.rows[i], (self.count - i) * sizeof(*self.rows));
+	self.count++;
+	memcpy(self.rows[i].topic, topic, len + 1);
+	self.rows[i].partition = partition;
+	partition_lag_init(&self.rows[i].lag);
+	return &self.rows[i];
+}
+
+void lag_publish(const char *topic, int32_t partition, const struct lag_position *p)
+{
+	mutex_lock(&self.lock);
+	struct lag_row *row = find_row(topic, partition);
+	if (!row) {
+		row = insert_row(topic, partition);
+		int64_t soon_us = clock_mono_us() + NEW_ROW_DELAY_US;
+		if (self.running && soon_us < self.due_us) {
+			self.due_us = soon_us;
+			cond_signal(&self.wake);
+		}
+	}
+	row->lag.position = *p;
+	mutex_unlock(&self.lock);
+}
+
+void lag_remove(const char *topic, int32_t partition)
+{
+	mutex_lock(&self.lock);
+	struct lag_row *row = find_row(topic, partition);
+	if (row) {
+		size_t behind = self.count - (size_t)(row - self.rows) - 1;
+		memmove(row, row + 1, behind * sizeof(*row));
+		self.count--;
+	}
+	mutex_unlock(&self.lock);
+}
+
+/* ---- the thread ---- */
+
+static bool take_first(void *owner, const struct kafka_record *record)
+{
+	*(struct kafka_record *)owner = *record;
+	return false;
+}
+
+/* Reads the first record from `base` on. Returns: whether the brokers answered. */
+static bool look(const char *topic, int32_t partition, int64_t base)
+{
+	struct kafka_record first = {.offset = -1};
+	int64_t next = base;
+
+	if (kafka_admin_read(self.admin, topic, partition, base, LOOK_TIMEOUT_MS, take_first, &first, &next) < 0)
+		return false;
+	mutex_lock(&self.lock);
+	struct lag_row *row = find_row(topic, partition);
+	if (row) {
+		row->lag.seen_at = base;
+		row->lag.seen_us = first.offset >= 0 ? first.timestamp_us : -1;
+		/* A record without a time is a record all the same: nothing may be taken for a gap. */
+		row->lag.seen_next = first.offset >= 0 ? base : next;
+	}
+	mutex_unlock(&self.lock);
+	return true;
+}
+
+/* Asks for one partition's log. Takes no lock while it waits: the row may be gone afterwards. */
+static enum kafka_answer ask(const char *topic, int32_t partition)
+{
+	int64_t low, high, base = -1;
+	enum kafka_answer answer =
+		kafka_admin_watermarks(self.admin, topic, partition, WATERMARKS_TIMEOUT_MS, &low, &high);
+	if (answer != KAFKA_OK)
+		return answer;
+
+	mutex_lock(&self.lock);
+	struct lag_row *row = find_row(topic, partition);
+	if (row) {
+		row->lag.low = low;
+		row->lag.high = high;
+		row->lag.answered_us = clock_mono_us();
+		if (partition_lag_needs_look(&row->lag))
+			base = partition_lag_base(&row->lag);
+	}
+	mutex_unlock(&self.lock);
+	/* Below the log's start there is nothing to read: that partition has lost records and says so elsewhere. */
+	return base >= low && !look(topic, partition, base) ? KAFKA_UNAVAILABLE : KAFKA_OK;
+}
+
+/* Steps to the row behind *cursor, from the last to the first. Returns: false at the end of the thread. */
+static bool step(struct lag_row *cursor)
+{
+	mutex_lock(&self.lock);
+	bool go_on = !self.stopping && self.count > 0;
+	if (go_on) {
+		size_t i = lower_bound(cursor->topic, cursor->partition);
+		if (i < self.count && compare_key(&self.rows[i], cursor->topic, cursor->partition) == 0)
+			i++;
+		*cursor = self.rows[i < self.count ? i : 0];
+	}
+	mutex_unlock(&self.lock);
+	return go_on;
+}
+
+static void run_round(struct lag_row *cursor, size_t count)
+{
+	int silent = 0;
+	bool any_silent = false;
+
+	for (size_t i = 0; i < count && silent < SILENT_MAX && step(cursor); i++) {
+		enum kafka_answer answer = ask(cursor->topic, cursor->partition);
+		silent = answer == KAFKA_UNAVAILABLE ? silent + 1 : 0;
+		if (answer == KAFKA_OK)
+			continue;
+		any_silent = true;
+		if (!self.silent)
+			LOG(LOG_WARN, "no answer about the log's end; lag will be unknown",
+			    LOG_S("topic", cursor->topic), LOG_I("partition", cursor->partition), LOG_S("error", kafka_admin_error(self.admin)));
+		self.silent = true;
+	}
+	self.silent = any_silent;
+}
+
+static void *lag_main(void *argument)
+{
+	struct lag_row cursor = {.topic = "", .partition = -1};
+	(void)argument;
+
+	mutex_lock(&self.lock);
+	while (!self.stopping) {
+		int64_t begin_us = clock_mono_us();
+		if (begin_us < self.due_us) {
+			cond_wait_until(&self.wake, &self.lock, self.due_us);
+			continue;
+		}
+		size_t count = self.count;
+		/* Before the round, so that a row born during it brings the next one forward. */
+		self.due_us = begin_us + self.interval_us;
+		mutex_unlock(&self.lock);
+
+		run_round(&cursor, count);
+
+		mutex_lock(&self.lock);
+		int64_t end_us = clock_mono_us();
+		/* Time-outs do not count: they would keep old answers alive. */
+		if (!self.silent)
+			self.round_us = end_us - begin_us;
+		/* Slow brokers are left a pause, too. */
+		if (self.due_us < end_us)
+			self.due_us = end_us + NEW_ROW_DELAY_US;
+	}
+	mutex_unlock(&self.lock);
+	return NULL;
+}
+
+int lag_start(const struct kafka_settings *s, int interval_ms, char *error, size_t error_size)
+{
+	ENSURE(!self.running);
+	if (kafka_admin_open(s, &self.admin, error, error_size) != 0)
+		return -1;
+	cond_init(&self.wake);
+	mutex_lock(&self.lock);
+	self.interval_us = (int64_t)interval_ms * 1000;
+	self.round_us = 0;
+	self.due_us = clock_mono_us();
+	self.stopping = false;
+	self.running = true;
+	mutex_unlock(&self.lock);
+	self.silent = false;
+	self.thread = thread_start("lag", lag_main, NULL);
+	return 0;
+}
+
+void lag_stop(void)
+{
+	mutex_lock(&self.lock);
+	bool running = self.running;
+	if (running) {
+		self.stopping = true;
+		cond_signal(&self.wake);
+	}
+	mutex_unlock(&self.lock);
+	if (!running)
+		return;
+	thread_join(self.thread);
+	mutex_lock(&self.lock);
+	self.running = false;
+	mutex_unlock(&self.lock);
+	cond_destroy(&self.wake);
+	kafka_admin_close(self.admin);
+}
+
+/* ---- what is shown ---- */
+
+/* Lock: held. A round with many partitions may take longer than the interval. */
+static int64_t stale_us(void)
+{
+	return STALE_INTERVALS * (self.interval_us + self.round_us);
+}
+
+int64_t lag_total(void)
+{
+	int64_t total = 0, now_us = clock_mono_us();
+
+	mutex_lock(&self.lock);
+	for (size_t i = 0; i < self.count && total >= 0; i++) {
+		int64_t offsets = partition_lag_offsets(&self.rows[i].lag, now_us, stale_us());
+		total = offsets < 0 ? -1 : total + offsets;
+	}
+	mutex_unlock(&self.lock);
+	return total;
+}
+
+enum family { FAMILY_LAG, FAMILY_SECONDS, FAMILY_END, FAMILY_COMMITTED, FAMILY_PAUSED, FAMILY_COUNT };
+
+static const struct {
+	const char *name;
+	const char *help;
+} families[FAMILY_COUNT] = {
+	[FAMILY_LAG] = {METRICS_PREFIX "consumer_lag", "Offsets from the committed position to the end of the log."},
+	[FAMILY_SECONDS] = {METRICS_PREFIX "consumer_lag_seconds", "Age of the first uncommitted record."},
+	[FAMILY_END] = {METRICS_PREFIX "consumer_end_offset", "End of the log."},
+	[FAMILY_COMMITTED] = {METRICS_PREFIX "consumer_committed_offset", "Position last committed to Kafka."},
+	[FAMILY_PAUSED] = {METRICS_PREFIX "consumer_partition_paused", "1 while nothing is fetched from it."},
+};
+
+struct moment {
+	int64_t mono_us, wall_us, stale_us;
+};
+
+/* Returns: false for what is not known, which is then left out. */
+static bool row_value(const struct partition_lag *p, enum family family, const struct moment *now, double *value)
+{
+	switch (family) {
+	case FAMILY_LAG:
+		*value = (double)partition_lag_offsets(p, now->mono_us, now->stale_us);
+		return *value >= 0;
+	case FAMILY_SECONDS:
+		return partition_lag_seconds(p, now->mono_us, now->stale_us, now->wall_us, value);
+	case FAMILY_END:
+		*value = (double)partition_lag_end(p, now->mono_us, now->stale_us);
+		return *value >= 0;
+	case FAMILY_COMMITTED:
+		*value = (double)p->position.committed;
+		return *value >= 0;
+	case FAMILY_PAUSED:
+		*value = p->position.paused;
+		return true;
+	case FAMILY_COUNT:
+		break;
+	}
+	UNREACHABLE("lag family");
+}
+
+/* Formatting is done on a copy: the owners of partitions do not wait for a scrape. */
+void lag_expose(struct buf *out, const char *group)
+{
+	struct moment now = {.mono_us = clock_mono_us(), .wall_us = clock_wall_us()};
+	struct buf labels = BUF_INIT;
+	char number[16];
+
+	mutex_lock(&self.lock);
+	size_t count = self.count;
+	struct lag_row *rows = reallocarray(NULL, count + 1, sizeof(*rows));
+	ENSURE(rows != NULL);
+	if (count > 0)
+		memcpy(rows, self.rows, count * sizeof(*rows));
+	now.stale_us = stale_us();
+	mutex_unlock(&self.lock);
+
+	for (enum family f = 0; f < FAMILY_COUNT; f++) {
+		exposition_family(out, families[f].name, "gauge", families[f].help);
+		for (size_t i = 0; i < count; i++) {
+			double value;
+			if (!row_value(&rows[i].lag, f, &now, &value))
+				continue;
+			snprintf(number, sizeof(number), "%d", (int)rows[i].partition);
+			buf_clear(&labels);
+			exposition_label(&labels, "topic", rows[i].topic);
+			exposition_label(&labels, "partition", number);
+			exposition_label(&labels, "group", group);
+			exposition_real(out, families[f].name, labels.data, value);
+		}
+	}
+	buf_release(&labels);
+	free(rows);
+}

@@ -1,0 +1,42 @@
+/*
+ * Lag by partition: published by the consumers, completed with the log's end by a thread that asks the
+ * brokers with a handle of its own, and computed at scrape time, so it is right while paused or hung.
+ *
+ * Thread: any. Lock: one of its own.
+ */
+#ifndef WORKER_OBSERVE_LAG_H
+#define WORKER_OBSERVE_LAG_H
+
+#include "common/buf.h"
+#include "worker/kafka/kafka.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What the owner of a partition knows. */
+struct lag_position {
+	int64_t committed;        /* position last committed to Kafka; -1: none known */
+	int64_t uncommitted_us;   /* timestamp of the record at or after `committed`; -1: not known here */
+	int64_t next;             /* position of the consumer; -1: not started */
+	bool paused;              /* by back-pressure, a due time, or the start rule */
+	const char *state;        /* name of the partition's state; a constant */
+};
+
+/* Adds or updates a partition of this worker; `topic` is copied. */
+void lag_publish(const char *topic, int32_t partition, const struct lag_position *p);
+/* The partition was revoked: its series go. */
+void lag_remove(const char *topic, int32_t partition);
+
+/* Starts the thread that asks for the logs' ends every `interval_ms`, and reads the one record behind
+ * `committed` when nobody knows its time. Returns: 0; -1 and one line in `error`. */
+must_use int lag_start(const struct kafka_settings *s, int interval_ms, char *error, size_t error_size);
+void lag_stop(void);
+
+/* Appends consumer_lag, consumer_lag_seconds, consumer_end_offset, consumer_committed_offset,
+ * consumer_partition_paused, by topic, partition, group. What is not known is left out, never -1. */
+void lag_expose(struct buf *out, const char *group);
+
+/* Sum of lag over this worker's partitions, -1 while any is unknown. */
+int64_t lag_total(void);
+
+#endif

@@ -1,0 +1,45 @@
+/*
+ * The lag of one partition: what its owner published, what the brokers answered, and what follows from
+ * the two at a given moment. Plain data and arithmetic; lag.c has the thread and the lock.
+ *
+ * The first uncommitted record's time comes from whoever knows it: the owner, who has it in flight, or a
+ * look at that one record. It is never interpolated.
+ */
+#ifndef WORKER_OBSERVE_PARTITION_LAG_H
+#define WORKER_OBSERVE_PARTITION_LAG_H
+
+#include "worker/observe/lag.h"
+
+struct partition_lag {
+	struct lag_position position;
+	int64_t low, high;       /* the log's start and end; good only with answered_us */
+	int64_t answered_us;     /* monotonic, when the brokers last told them; -1: never */
+	/* The look at the first record from `seen_at` on: its time, or -1 when there was none below seen_next. */
+	int64_t seen_at;         /* -1: not looked yet */
+	int64_t seen_us;
+	int64_t seen_next;
+};
+
+void partition_lag_init(struct partition_lag *p);
+
+/* The first offset that is not committed: the log's start while nothing is. Returns: -1 while unknown. */
+int64_t partition_lag_base(const struct partition_lag *p);
+
+/* Whether someone has to read the record at the base, since neither the owner nor an earlier look tells its time. */
+bool partition_lag_needs_look(const struct partition_lag *p);
+
+/* The end of the log. Returns: -1 when it is not known, or the last answer older than `stale_us`. */
+int64_t partition_lag_end(const struct partition_lag *p, int64_t mono_us, int64_t stale_us);
+
+/* Offsets from the base to the end, less a gap without records that was seen there. Returns: -1: unknown. */
+int64_t partition_lag_offsets(const struct partition_lag *p, int64_t mono_us, int64_t stale_us);
+
+/*
+ * Age of the first uncommitted record, 0 when there is none. A record that was seen and is not committed
+ * goes on ageing when the brokers are away, so this may be known while the offsets are not.
+ * Returns: false: unknown.
+ */
+bool partition_lag_seconds(const struct partition_lag *p, int64_t mono_us, int64_t stale_us, int64_t wall_us,
+			   double *seconds);
+
+#endif
