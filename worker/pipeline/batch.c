@@ -1,0 +1,219 @@
+#include "worker/pipeline/batch.h"
+
+#include "common/ensure.h"
+#include "worker/pipeline/partition.h"
+
+#include <stdlib.h>
+
+#define NO_INDEX ((uint32_t)BATCH_NO_INDEX)
+
+static void *array_of(size_t count, size_t size)
+{
+	void *memory = calloc(count, size);
+	ENSURE(memory);
+	return memory;
+}
+
+void batch_init(struct batch *b, size_t max)
+{
+	memset(b, 0, sizeof(*b));
+	b->max = max;
+	/* Half full at the most, a power of two. */
+	for (b->bucket_count = 16; b->bucket_count < max * 2;)
+		b->bucket_count *= 2;
+	b->records = array_of(max, sizeof(*b->records));
+	b->marks = array_of(max, sizeof(*b->marks));
+	b->items = array_of(max, sizeof(*b->items));
+	b->done = array_of(max, sizeof(*b->done));
+	b->requests = array_of(max, sizeof(*b->requests));
+	b->fates = array_of(max, sizeof(*b->fates));
+	b->request_of = array_of(max, sizeof(*b->request_of));
+	b->buckets = array_of(b->bucket_count, sizeof(*b->buckets));
+}
+
+void batch_release(struct batch *b)
+{
+	free(b->records);
+	free(b->marks);
+	free(b->items);
+	free(b->done);
+	free(b->requests);
+	free(b->buckets);
+	free(b->fates);
+	free(b->request_of);
+}
+
+void batch_load(struct batch *b, struct record_list *list)
+{
+	ENSURE(b->count == 0);
+	record_list_join(&b->later, list);
+	struct record_list others = {0};
+	struct record *r;
+	while ((r = record_list_take(&b->later))) {
+		bool fits = b->count < b->max && (b->count == 0 || history_epoch_equal(&r->history, &b->records[0]->history));
+		if (fits)
+			b->records[b->count++] = r;
+		else
+			record_list_append(&others, r);
+	}
+	b->later = others;
+}
+
+void batch_remove(struct batch *b, const bool *gone, enum outcome outcome, struct record_list *to)
+{
+	size_t kept = 0;
+	for (size_t i = 0; i < b->count; i++) {
+		if (gone[i]) {
+			b->records[i]->outcome = outcome;
+			record_list_append(to, b->records[i]);
+		} else {
+			b->records[kept] = b->records[i];
+			b->marks[kept++] = b->marks[i];
+		}
+	}
+	b->count = kept;
+}
+
+void batch_digest(struct batch *b, const uint8_t key[16])
+{
+	for (size_t i = 0; i < b->count; i++) {
+		event_digest(&b->records[i]->event, key, &b->marks[i].digest);
+		b->marks[i].timestamp_us = b->records[i]->event.timestamp_us;
+	}
+}
+
+void batch_drop_repeats(struct batch *b)
+{
+	memset(b->buckets, 0xff, b->bucket_count * sizeof(*b->buckets));
+	bool any = false;
+	for (size_t i = 0; i < b->count; i++) {
+		uint64_t hash;
+		memcpy(&hash, b->marks[i].digest.bytes, sizeof(hash));
+		size_t at = hash & (b->bucket_count - 1);
+		b->done[i] = false;
+		for (; b->buckets[at] != NO_INDEX; at = (at + 1) & (b->bucket_count - 1)) {
+			size_t earlier = b->buckets[at];
+			if (memcmp(&b->marks[earlier].digest, &b->marks[i].digest, sizeof(b->marks[i].digest)) == 0 &&
+			    event_equal(&b->records[earlier]->event, &b->records[i]->event)) {
+				b->done[i] = any = true;
+				break;
+			}
+		}
+		if (!b->done[i])
+			b->buckets[at] = (uint32_t)i;
+	}
+	if (any)
+		batch_remove(b, b->done, OUTCOME_DUPLICATE, &b->returned);
+}
+
+void batch_drop_unwanted(struct batch *b)
+{
+	bool any = false;
+	for (size_t i = 0; i < b->count; i++)
+		any |= b->done[i] = !partition_wants(b->records[i]);
+	if (any)
+		batch_remove(b, b->done, OUTCOME_RELEASED, &b->returned);
+}
+
+/* ---- admission ---- */
+
+static size_t request_for(struct batch *b, size_t *count, struct slice partner, const struct rate_limit *limit)
+{
+	uint32_t hash = UINT32_C(2166136261);
+	for (size_t i = 0; i < partner.len; i++)
+		hash = (hash ^ (uint8_t)partner.data[i]) * UINT32_C(16777619);
+	size_t at = hash & (b->bucket_count - 1);
+	for (; b->buckets[at] != NO_INDEX; at = (at + 1) & (b->bucket_count - 1))
+		if (slice_equal(b->requests[b->buckets[at]].partner_id, partner))
+			return b->buckets[at];
+	b->buckets[at] = (uint32_t)*count;
+	b->requests[*count] = (struct gate_request){
+	        .partner_id = partner, .per_second = limit->per_second, .burst = limit->burst};
+	return (*count)++;
+}
+
+static struct rate_limit limit_of(struct slice partner, const struct rules *rules, const struct rate_limit *standard)
+{
+	struct rate_limit limit = *standard;
+	if (rules) {
+		const struct partner_settings *own = rules_partner(rules, partner);
+		if (own->per_second >= 0)
+			limit.per_second = own->per_second;
+		if (own->burst >= 0)
+			limit.burst = own->burst;
+	}
+	return limit;
+}
+
+size_t batch_collect_requests(struct batch *b, const struct rules *rules, const struct rate_limit *standard)
+{
+	if (!standard->per_second && (!rules || rules_partner_count(rules) == 0))
+		return 0;
+	memset(b->buckets, 0xff, b->bucket_count * sizeof(*b->buckets));
+	size_t count = 0;
+	for (size_t i = 0; i < b->count; i++) {
+		const struct record *r = b->records[i];
+		b->request_of[i] = NO_INDEX;
+		if (r->admitted || !slice_present(r->event.partner_id))
+			continue;
+		struct rate_limit limit = limit_of(r->event.partner_id, rules, standard);
+		if (limit.per_second <= 0)
+			continue;
+		size_t request = request_for(b, &count, r->event.partner_id, &limit);
+		b->requests[request].wanted++;
+		b->request_of[i] = (uint32_t)request;
+	}
+	return count;
+}
+
+void batch_apply_grants(struct batch *b)
+{
+	bool any = false;
+	for (size_t i = 0; i < b->count; i++) {
+		b->done[i] = false;
+		if (b->request_of[i] == NO_INDEX)
+			continue;
+		struct gate_request *request = &b->requests[b->request_of[i]];
+		if (request->granted > 0) {
+			request->granted--;
+			b->records[i]->admitted = true;
+		} else {
+			b->done[i] = any = true;
+		}
+	}
+	if (any)
+		batch_remove(b, b->done, OUTCOME_DEFERRED, &b->outgoing);
+}
+
+/* ---- the write ---- */
+
+size_t batch_sweep(struct batch *b, int64_t committed_us, struct gate_mark *written)
+{
+	size_t kept = 0, marks = 0;
+	for (size_t i = 0; i < b->count; i++) {
+		struct record *r = b->records[i];
+		switch ((enum batch_fate)b->fates[i]) {
+		case FATE_OPEN:
+			b->records[kept] = r;
+			b->marks[kept++] = b->marks[i];
+			break;
+		case FATE_WRITTEN:
+			r->committed_us = committed_us;
+			written[marks++] = b->marks[i];
+			record_list_append(&b->returned, r);
+			break;
+		case FATE_LETTER:
+			record_list_append(&b->outgoing, r);
+			break;
+		}
+	}
+	b->count = kept;
+	return marks;
+}
+
+void batch_release_records(struct batch *b)
+{
+	for (size_t i = 0; i < b->count; i++)
+		b->done[i] = true;
+	batch_remove(b, b->done, OUTCOME_RELEASED, &b->returned);
+}

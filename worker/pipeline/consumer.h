@@ -1,0 +1,71 @@
+/*
+ * A consumer: one thread, one Kafka client, the partitions that the group gave it. The thread owns
+ * all of that alone; what others tell it comes through an inbox (records that come back, the keeper's
+ * answers). It never waits for workers longer than a poll.
+ *
+ *     poll -> track offset -> decode -> dispatch        (this thread, per record)
+ *     settle -> record progress -> commit               (this thread, when records come back)
+ *
+ * Stages of a leave (SIGTERM, or the group wants partitions back): no new intake; in flight settles, up to a
+ * deadline; progress to PostgreSQL; commit to Kafka; let go.
+ */
+#ifndef WORKER_PIPELINE_CONSUMER_H
+#define WORKER_PIPELINE_CONSUMER_H
+
+#include "worker/pipeline/budget.h"
+#include "worker/pipeline/dispatch.h"
+#include "worker/pipeline/history_alarm.h"
+#include "worker/pipeline/keeper.h"
+#include "worker/pipeline/outbox.h"
+
+struct consumer_settings {
+	const struct kafka_settings *kafka;
+	const char *topic;
+	const char *deferred_topic;
+	bool refuse_unknown_members;
+	int commit_interval_ms;
+	int rebalance_drain_ms;
+	struct budget *budget;
+	struct dispatch *dispatch;
+	struct outbox *outbox;
+	struct keeper *keeper;
+	struct history_alarm *alarm;
+};
+
+/* Opens the client and starts the thread. `index`: below METRICS_CONSUMERS_MAX. Returns: 0; -1 and one
+ * line in `error`. */
+must_use int consumer_start(const struct consumer_settings *s, int index, struct consumer **out, char *error,
+                            size_t error_size);
+
+/*
+ * Gives records back, with their outcomes; the owner counts, settles and frees them. All of one list
+ * must belong to one consumer (records_return sorts that out). Thread: any.
+ */
+void consumer_return(struct consumer *c, struct record_list *list);
+/* The same for a mixed list. */
+void records_return(struct record_list *list);
+
+/* Begins the leave; everything must be settled by `deadline_us` (monotonic). Thread: any. */
+void consumer_stop(struct consumer *c, int64_t deadline_us);
+
+/* What share of the topics' partitions it has, 0 to 1. Thread: any. */
+double consumer_share(const struct consumer *c);
+
+/* Partitions that it has, and whether offsets of one are lost. Thread: any. */
+int consumer_assigned(const struct consumer *c);
+bool consumer_has_lost_offsets(const struct consumer *c);
+
+/* Its client's fatal error, or NULL. Thread: any. */
+const char *consumer_fatal(const struct consumer *c);
+/* Whether the group has given it an assignment since the start. Thread: any. */
+bool consumer_joined(const struct consumer *c);
+/* The thread has left: drained or not. Thread: any. */
+bool consumer_has_left(const struct consumer *c);
+
+/* Joins the thread, which must have been stopped. Returns: true when everything that it had taken was
+ * settled and committed. */
+bool consumer_join(struct consumer *c);
+/* All records must be back. */
+void consumer_free(struct consumer *c);
+
+#endif

@@ -1,0 +1,130 @@
+/*
+ * A partition, from the group's gift to its return. One state, its transitions in one table
+ * (partition.c), no Kafka in it: the consumer thread translates librdkafka's events into the verbs
+ * below and carries out what the new state asks for.
+ *
+ *                  resolved                 not due
+ *   assigned -> RESOLVING ------> RUNNING <---------> HELD
+ *                 |   ^ \ offsets lost   due    |       ^
+ *                 |   |  `----------------------+-------'
+ *                 |   `-- history changed ------+-- (RUNNING, HELD)
+ *                 | revoked                     | revoked
+ *                 v                             v
+ *                GONE <-- drained, expired -- DRAINING        lost: any state -> GONE
+ *
+ * The *epoch* names one reading of the partition: it changes whenever what was read before must not
+ * count any more (start, restart, return). A record carries the epoch that it was read under; when it
+ * comes back under another one it is *released*: counted, freed, and nothing else. So late completions
+ * of an old assignment change nothing, whichever thread is how late. Worker threads read the epoch to
+ * stop work that nobody wants; only the consumer thread writes it.
+ *
+ * Plain data, no clock: `now_us` is monotonic and an argument.
+ * Thread: the consumer thread, but for partition_wants (any).
+ */
+#ifndef WORKER_PIPELINE_PARTITION_H
+#define WORKER_PIPELINE_PARTITION_H
+
+#include "worker/pipeline/record.h"
+#include "worker/pipeline/tracker.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum partition_state {
+	PARTITION_GONE,      /* not ours. Ends when it is assigned (again) */
+	PARTITION_RESOLVING, /* assigned; the start rule is being asked, nothing is read. Ends with the answer */
+	PARTITION_RUNNING,   /* read. Ends when a record is not due, or by revocation */
+	PARTITION_HELD,      /* assigned, not read: until the head is due, or for good where offsets are lost */
+	PARTITION_DRAINING,  /* revoked: no intake, in flight settles. Ends when it has, or when its time is over */
+	PARTITION_STATE_COUNT
+};
+
+enum partition_verb {
+	PARTITION_ASSIGN,   /* the group gives it */
+	PARTITION_RESOLVE,  /* the start rule gave a position */
+	PARTITION_LOSE_OFFSETS, /* the start rule found records lost */
+	PARTITION_HOLD,     /* the record at the head is not due */
+	PARTITION_DUE,      /* now it is */
+	PARTITION_REVOKE,   /* the group wants it back */
+	PARTITION_DRAINED,  /* nothing is in flight and the commit was answered, or the time for that is over */
+	PARTITION_LOSE,     /* it is someone else's already */
+	PARTITION_RESTART,  /* the database's history changed, or another took the claim: by the start rule again */
+	PARTITION_VERB_COUNT
+};
+
+struct partition {
+	char *topic; /* owned */
+	int32_t partition;
+	bool deferred_topic;
+	enum partition_state state;
+	_Atomic uint64_t epoch;
+	struct tracker tracker;
+	struct history_epoch history; /* of the database when this epoch began */
+	int64_t claim;       /* of the progress row, see ledger/progress.h */
+	int64_t recorded;    /* position durable in PostgreSQL under this claim; -1 before */
+	int64_t recording;   /* position sent there and not answered; -1: none */
+	int64_t committed;   /* position last committed to Kafka, as far as known; -1: none */
+	int64_t committing;  /* position sent to Kafka and not answered; -1: none */
+	int64_t committed_lsn; /* WAL position that the progress write of `recorded` saw */
+	struct record *head; /* HELD until it is due; owned */
+	int64_t head_due_ms; /* Unix */
+	int64_t drain_until_us;
+	int64_t resolve_at_us; /* RESOLVING: when to ask next */
+	bool resolving;      /* asked and not answered */
+	bool paused;         /* fetching is paused: by back-pressure, a full tracker, or a head that waits */
+	bool offsets_lost;   /* HELD for good */
+};
+
+void partition_init(struct partition *p, const char *topic, int32_t number, bool deferred_topic);
+void partition_release(struct partition *p);
+
+const char *partition_state_name(enum partition_state s);
+
+/* The table: the state after `verb`, or -1 where the verb has no meaning and is a bug. */
+int partition_after(enum partition_state s, enum partition_verb verb);
+
+/* The verbs. Each ENSUREs that the table allows it. Those that end a reading give the partition a new epoch. */
+void partition_assign(struct partition *p);
+void partition_resolve(struct partition *p, int64_t position, const struct history_epoch *history, int64_t claim);
+void partition_lose_offsets(struct partition *p);
+void partition_hold(struct partition *p, struct record *head, int64_t due_ms); /* Owns: takes head */
+struct record *partition_due(struct partition *p);                             /* Owns: gives head back */
+void partition_revoke(struct partition *p, int64_t drain_until_us);
+void partition_drained(struct partition *p);
+void partition_lose(struct partition *p);
+void partition_restart(struct partition *p, int64_t ask_again_us);
+
+/* A head that a verb above left behind (revoked, lost, restarted while HELD): to be released. */
+struct record *partition_take_head(struct partition *p);
+
+static inline bool partition_is(const struct partition *p, enum partition_state s)
+{
+	return p->state == s;
+}
+
+static inline uint64_t partition_epoch(const struct partition *p)
+{
+	return atomic_load_explicit(&p->epoch, memory_order_acquire);
+}
+
+/* Whether work on the record still counts. Thread: any; a `true` may be out of date at once, which
+ * costs work, never correctness: the consumer thread asks again when the record comes back. */
+static inline bool partition_wants(const struct record *r)
+{
+	return partition_epoch(r->partition) == r->epoch;
+}
+
+/* Assigned and with a tracker that counts. */
+static inline bool partition_is_reading(const struct partition *p)
+{
+	return p->state == PARTITION_RUNNING || p->state == PARTITION_DRAINING ||
+	       (p->state == PARTITION_HELD && !p->offsets_lost);
+}
+
+/* A position that is settled and not yet on its way to PostgreSQL, or -1. */
+int64_t partition_to_record(const struct partition *p);
+/* A position that PostgreSQL has and Kafka does not, or -1. */
+int64_t partition_to_commit(const struct partition *p);
+
+#endif

@@ -1,0 +1,350 @@
+#include "worker/pipeline/pool.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/prng.h"
+#include "common/thread.h"
+#include "worker/observe/health.h"
+#include "worker/pipeline/batch.h"
+#include "worker/pipeline/consumer.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+	IDLE_MS = 1000,       /* an idle worker's turn, in which it shows that it lives */
+	SUSPECT_MS = 250,     /* a refused record waits this long for others to commit beside it */
+	RETRY_MIN_MS = 20,
+	RETRY_MAX_MS = 5000,
+	SAY_AFTER_TRIES = 3,  /* deadlocks and the like are gone by then; what is not is an outage */
+};
+
+/* A turn's longest silence: the statements of one transaction, each up to its timeout. */
+#define WORKER_SILENCE_US (300 * INT64_C(1000000))
+
+struct worker {
+	struct pool *pool;
+	size_t index;
+	pthread_t thread;
+	struct ledger *ledger;
+	struct gate *gate;
+	struct batch batch;
+	struct gate_mark *written; /* batch_max */
+	struct record_list suspects; /* refused by PostgreSQL while nobody else committed */
+	struct prng random;
+	struct heart *heart;
+	bool stuck;
+};
+
+struct pool {
+	struct pool_settings settings;
+	struct worker *workers;
+	_Atomic uint64_t commits; /* batches that wrote something, of all workers */
+	_Atomic int stuck;        /* workers that an outage holds */
+	_Atomic bool stopping;
+	pthread_mutex_t lock;     /* of the wait between tries */
+	pthread_cond_t stopped;
+};
+
+/* ---- waiting for better times ---- */
+
+/* Doubling, with jitter; ends early when the pool stops. */
+static void back_off(struct worker *w, unsigned tries)
+{
+	int64_t wait_ms = RETRY_MIN_MS;
+	for (unsigned i = 1; i < tries && wait_ms < RETRY_MAX_MS; i++)
+		wait_ms *= 2;
+	if (wait_ms > RETRY_MAX_MS)
+		wait_ms = RETRY_MAX_MS;
+	wait_ms = wait_ms / 2 + (int64_t)prng_below(&w->random, (uint64_t)wait_ms);
+	int64_t deadline = clock_mono_us() + wait_ms * 1000;
+	heart_beat(w->heart, clock_mono_us());
+	mutex_lock(&w->pool->lock);
+	while (!atomic_load(&w->pool->stopping))
+		if (!cond_wait_until(&w->pool->stopped, &w->pool->lock, deadline))
+			break;
+	mutex_unlock(&w->pool->lock);
+}
+
+static void set_stuck(struct worker *w, bool stuck, const char *reason)
+{
+	if (w->stuck == stuck)
+		return;
+	w->stuck = stuck;
+	int count = atomic_fetch_add(&w->pool->stuck, stuck ? 1 : -1) + (stuck ? 1 : -1);
+	metric_set(METRIC_DEGRADED_LEDGER, count > 0);
+	if (stuck)
+		LOG(LOG_ERROR, "the ledger does not take a batch, trying on", LOG_I("worker", w->index),
+		    LOG_S("reason", reason));
+	else
+		LOG(LOG_INFO, "the ledger takes batches again", LOG_I("worker", w->index));
+}
+
+/* ---- admit ---- */
+
+static void limit_rates(struct worker *w, struct batch *b)
+{
+	const struct pool_settings *s = &w->pool->settings;
+	const struct rate_limit standard = {s->rate_per_second, s->rate_burst};
+	struct rules *rules = keeper_rules(s->keeper);
+	for (unsigned tries = 1;; tries++) {
+		size_t requests = batch_collect_requests(b, rules, &standard);
+		if (requests == 0)
+			break;
+		if (gate_admit(w->gate, b->requests, requests) == GATE_OK) {
+			batch_apply_grants(b);
+			break;
+		}
+		back_off(w, tries);
+		batch_drop_unwanted(b);
+		if (atomic_load(&w->pool->stopping))
+			batch_release_records(b);
+	}
+	rules_unref(rules);
+}
+
+/* Asks Redis what it knows: once a batch, before the database. A crash here costs nothing. */
+static void admit(struct worker *w, struct batch *b)
+{
+	batch_digest(b, w->pool->settings.digest_key);
+	gate_lookup(w->gate, &b->records[0]->history, b->marks, b->count, b->done);
+	batch_remove(b, b->done, OUTCOME_DUPLICATE, &b->returned);
+	batch_drop_repeats(b);
+	limit_rates(w, b);
+}
+
+/* ---- write ---- */
+
+static void conclude(struct batch *b, size_t from, size_t count)
+{
+	for (size_t i = from; i < from + count; i++) {
+		struct record *r = b->records[i];
+		const struct ledger_item *item = &b->items[i];
+		if (!item->conflict_field) {
+			r->outcome = item->outcome;
+			b->fates[i] = FATE_WRITTEN;
+			continue;
+		}
+		char message[128];
+		snprintf(message, sizeof(message), "the order has another %s, fixed by an earlier event",
+		         item->conflict_field);
+		record_refuse(r, ERROR_ORDER_CONFLICT, item->conflict_field, message);
+		b->fates[i] = FATE_LETTER;
+	}
+}
+
+static bool others_committed(const struct worker *w, const struct record *refused)
+{
+	return atomic_load(&w->pool->commits) >= refused->rejected_at;
+}
+
+/*
+ * PostgreSQL refuses this record's data, alone in its transaction. Permanent only if others commit: then
+ * it is the record, not the database [I10]. Otherwise it stays open and is asked again.
+ */
+static void suspect(struct worker *w, struct batch *b, size_t i)
+{
+	struct record *r = b->records[i];
+	if (!r->rejected_at) {
+		r->rejected_at = atomic_load(&w->pool->commits) + 1;
+	} else if (others_committed(w, r)) {
+		record_refuse(r, ERROR_DATABASE_REJECTED, "", ledger_error(w->ledger));
+		b->fates[i] = FATE_LETTER;
+	}
+}
+
+/* Writes records[from .. from+count) in one transaction, or, where their data is refused, in halves: one bad
+ * record is alone after log2(count) of them. Returns: STORE_OK, or what stopped it. */
+static enum store_result write_range(struct worker *w, struct batch *b, size_t from, size_t count)
+{
+	bool wrote = false;
+	enum store_result r =
+	        ledger_write(w->ledger, &b->records[from]->history, &b->items[from], count, &wrote);
+	heart_beat(w->heart, clock_mono_us());
+	if (r == STORE_OK) {
+		metric_add(METRIC_PG_COMMITTED, 1);
+		atomic_fetch_add(&w->pool->commits, wrote);
+		conclude(b, from, count);
+		return STORE_OK;
+	}
+	if (r != STORE_REJECTED)
+		return r;
+	metric_add(METRIC_PG_REJECTED, 1);
+	if (count == 1) {
+		suspect(w, b, from);
+		return STORE_OK;
+	}
+	r = write_range(w, b, from, count / 2);
+	return r == STORE_OK ? write_range(w, b, from + count / 2, count - count / 2) : r;
+}
+
+static void fill_items(struct batch *b)
+{
+	for (size_t i = 0; i < b->count; i++) {
+		const struct record *r = b->records[i];
+		b->fates[i] = FATE_OPEN;
+		b->items[i] = (struct ledger_item){
+		        .event = &r->event, .source = {r->source.topic, r->source.partition, r->source.offset}};
+	}
+}
+
+/* What is left when the data of some records was refused and nobody else committed meanwhile. */
+static void keep_suspects(struct worker *w, struct batch *b)
+{
+	for (size_t i = 0; i < b->count; i++)
+		record_list_append(&w->suspects, b->records[i]);
+	b->count = 0;
+}
+
+/* Returns with the batch empty: written, refused, suspected, or let go. */
+static void write_batch(struct worker *w, struct batch *b)
+{
+	for (unsigned tries = 1; b->count > 0; tries++) {
+		fill_items(b);
+		struct history_epoch history = b->records[0]->history;
+		enum store_result r = write_range(w, b, 0, b->count);
+		size_t marks = batch_sweep(b, clock_wall_us(), w->written);
+		/* Marked only now that it is committed; a crash before this line costs a look-up in PostgreSQL. */
+		gate_mark(w->gate, &history, w->written, marks);
+		if (r == STORE_OK) {
+			set_stuck(w, false, "");
+			if (b->count > 0 && others_committed(w, b->records[0]))
+				continue;
+			keep_suspects(w, b);
+			return;
+		}
+		if (r == STORE_HISTORY) {
+			metric_add(METRIC_PG_HISTORY_CHANGED, 1);
+			LOG(LOG_ERROR, "batch given up: another history", LOG_S("reason", ledger_error(w->ledger)));
+			history_alarm_raise(w->pool->settings.alarm, &history);
+			batch_release_records(b);
+			return;
+		}
+		metric_add(METRIC_PG_RETRIED, 1);
+		if (tries >= SAY_AFTER_TRIES || r == STORE_UNUSABLE)
+			set_stuck(w, true, ledger_error(w->ledger));
+		back_off(w, tries);
+		batch_drop_unwanted(b);
+		if (atomic_load(&w->pool->stopping))
+			batch_release_records(b);
+	}
+	set_stuck(w, false, "");
+}
+
+/* ---- the loop ---- */
+
+static double seconds_since(int64_t *from_us)
+{
+	int64_t now = clock_mono_us();
+	double seconds = (double)(now - *from_us) / 1e6;
+	*from_us = now;
+	return seconds;
+}
+
+static void work(struct worker *w, struct batch *b)
+{
+	int64_t at = clock_mono_us();
+	histogram_observe(HISTOGRAM_BATCH_RECORDS, (double)b->count, 1);
+	batch_drop_unwanted(b);
+	if (b->count > 0)
+		admit(w, b);
+	histogram_observe(HISTOGRAM_BATCH_ADMIT, seconds_since(&at), 1);
+	if (b->count > 0)
+		write_batch(w, b);
+	histogram_observe(HISTOGRAM_BATCH_WRITE, seconds_since(&at), 1);
+	/* Settled only now, so a crash before it means reading again, which has no further effect. */
+	records_return(&b->returned);                           /* the records are their consumers' */
+	outbox_put(w->pool->settings.outbox, &b->outgoing);     /* the records are the outbox's */
+	histogram_observe(HISTOGRAM_BATCH_CONFIRM, seconds_since(&at), 1);
+}
+
+static bool take(struct worker *w, struct batch *b)
+{
+	const struct pool_settings *s = &w->pool->settings;
+	struct record_list list = {0};
+	int64_t now = clock_mono_us();
+	int64_t patience_ms = w->suspects.count ? SUSPECT_MS : b->later.count ? 0 : IDLE_MS;
+	size_t room = s->batch_max > w->suspects.count ? s->batch_max - w->suspects.count : 1;
+	bool open = dispatch_take(s->dispatch, w->index, room, now + patience_ms * 1000, &list);
+	histogram_observe(HISTOGRAM_BATCH_WAIT, seconds_since(&now), list.count > 0);
+	record_list_join(&w->suspects, &list);
+	batch_load(b, &w->suspects);
+	return open || b->count > 0;
+}
+
+static void *run(void *argument)
+{
+	struct worker *w = argument;
+	struct batch *b = &w->batch;
+	char name[16];
+	snprintf(name, sizeof(name), "worker-%u", (unsigned)w->index % 1000);
+	w->heart = heart_start(name, WORKER_SILENCE_US, clock_mono_us());
+	while (take(w, b)) {
+		heart_beat(w->heart, clock_mono_us());
+		if (atomic_load(&w->pool->stopping)) {
+			batch_release_records(b);
+			records_return(&b->returned);
+		} else if (b->count > 0) {
+			work(w, b);
+		} else {
+			/* Idle: the gate looks after its connection, so that an outage is seen to end without traffic. */
+			gate_lookup(w->gate, &(struct history_epoch){{0}}, NULL, 0, NULL);
+		}
+	}
+	heart_stop(w->heart);
+	return NULL;
+}
+
+/* ---- lifecycle ---- */
+
+struct pool *pool_start(const struct pool_settings *s)
+{
+	struct pool *p = calloc(1, sizeof(*p));
+	ENSURE(p);
+	p->settings = *s;
+	mutex_init(&p->lock);
+	cond_init(&p->stopped);
+	p->workers = calloc(s->workers, sizeof(*p->workers));
+	ENSURE(p->workers);
+	for (size_t i = 0; i < s->workers; i++) {
+		struct worker *w = &p->workers[i];
+		w->pool = p;
+		w->index = i;
+		w->ledger = ledger_new(s->store, i, s->batch_max);
+		w->gate = gate_new(s->gate);
+		batch_init(&w->batch, s->batch_max);
+		w->written = calloc(s->batch_max, sizeof(*w->written));
+		ENSURE(w->written);
+		w->random = prng_of((uint64_t)clock_wall_us() + i);
+		char name[16];
+		snprintf(name, sizeof(name), "worker-%u", (unsigned)i % 1000);
+		w->thread = thread_start(name, run, w);
+	}
+	return p;
+}
+
+void pool_stop(struct pool *p)
+{
+	mutex_lock(&p->lock);
+	atomic_store(&p->stopping, true);
+	mutex_unlock(&p->lock);
+	cond_broadcast(&p->stopped);
+	for (size_t i = 0; i < p->settings.workers; i++)
+		thread_join(p->workers[i].thread);
+}
+
+void pool_free(struct pool *p)
+{
+	for (size_t i = 0; i < p->settings.workers; i++) {
+		struct worker *w = &p->workers[i];
+		ledger_free(w->ledger);
+		gate_free(w->gate);
+		batch_release(&w->batch);
+		free(w->written);
+	}
+	free(p->workers);
+	cond_destroy(&p->stopped);
+	mutex_destroy(&p->lock);
+	free(p);
+}

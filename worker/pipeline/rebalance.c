@@ -1,0 +1,320 @@
+/* Partitions come and go. The state changes are partition.c's; here stands what each one asks of Kafka. */
+#include "worker/pipeline/consumer_internal.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "worker/observe/lag.h"
+
+#include <stdlib.h>
+
+enum {
+	ASSIGN_RETRY_MIN_MS = 100,
+	ASSIGN_RETRY_MAX_MS = 5000,
+};
+
+struct partition *rebalance_find(struct consumer *c, const char *topic, int32_t partition)
+{
+	for (size_t i = 0; i < c->partition_count; i++) {
+		struct partition *p = c->partitions[i];
+		if (p->partition == partition && strcmp(p->topic, topic) == 0)
+			return p;
+	}
+	return NULL;
+}
+
+static struct partition *find_or_add(struct consumer *c, const char *topic, int32_t number)
+{
+	struct partition *p = rebalance_find(c, topic, number);
+	if (p)
+		return p;
+	p = malloc(sizeof(*p));
+	ENSURE(p);
+	partition_init(p, topic, number, strcmp(topic, c->settings.deferred_topic) == 0);
+	c->partitions = realloc(c->partitions, (c->partition_count + 1) * sizeof(*c->partitions));
+	c->scratch = realloc(c->scratch, (c->partition_count + 1) * sizeof(*c->scratch));
+	ENSURE(c->partitions && c->scratch);
+	c->partitions[c->partition_count++] = p;
+	return p;
+}
+
+static struct kafka_partition name_of(const struct partition *p)
+{
+	return (struct kafka_partition){p->topic, p->partition, -1};
+}
+
+static void count_assigned(struct consumer *c)
+{
+	int assigned = 0;
+	for (size_t i = 0; i < c->partition_count; i++)
+		assigned += c->partitions[i]->state != PARTITION_GONE;
+	atomic_store(&c->assigned, assigned);
+	atomic_store(&c->share, assigned ? kafka_consumer_share(c->kafka) : 0.0);
+}
+
+/* What a partition that was HELD still had in hand. */
+static void release_head(struct consumer *c, struct partition *p)
+{
+	struct record *head = partition_take_head(p);
+	if (head)
+		settle_release(c, head);
+}
+
+static void log_partition(const char *what, const struct partition *p)
+{
+	LOG(LOG_INFO, "partition", LOG_S("event", what), LOG_S("topic", p->topic), LOG_I("partition", p->partition));
+}
+
+void rebalance_assigned(struct consumer *c, const struct kafka_partition *partitions, size_t count)
+{
+	metric_add(METRIC_REBALANCE_ASSIGNED, 1);
+	for (size_t i = 0; i < count; i++) {
+		struct partition *p = find_or_add(c, partitions[i].topic, partitions[i].partition);
+		if (p->state != PARTITION_GONE)
+			partition_lose(p); /* given again without having been taken: what was read before is void */
+		release_head(c, p);
+		partition_assign(p);
+		log_partition("assigned", p);
+	}
+	c->assign_retry_ms = ASSIGN_RETRY_MIN_MS;
+	atomic_store(&c->joined, true);
+	count_assigned(c);
+}
+
+void rebalance_resolve(struct consumer *c, int64_t now_us)
+{
+	struct keeper_job *job = NULL;
+	for (size_t i = 0; i < c->partition_count; i++) {
+		struct partition *p = c->partitions[i];
+		if (p->state != PARTITION_RESOLVING || p->resolving || p->resolve_at_us > now_us)
+			continue;
+		if (!job) {
+			job = keeper_job_new(c, KEEPER_ASSIGN, c->partition_count);
+			job->count = 0;
+		}
+		p->resolving = true;
+		job->entries[job->count++] = (struct keeper_entry){.partition = p, .epoch = partition_epoch(p)};
+	}
+	if (job)
+		keeper_ask(c->settings.keeper, job);
+}
+
+static void offsets_lost(struct partition *p, const struct keeper_entry *e)
+{
+	partition_lose_offsets(p);
+	LOG(LOG_ERROR, "offsets lost: partition is not consumed; accept with run --accept-loss TOPIC:PARTITION:FROM-TO",
+	    LOG_S("topic", p->topic), LOG_I("partition", p->partition), LOG_I("from", e->verdict.range.from),
+	    LOG_I("to", e->verdict.range.to), LOG_I("committed", e->facts.committed),
+	    LOG_I("progress", e->facts.progress), LOG_I("log_start", e->facts.log_start),
+	    LOG_I("log_end", e->facts.log_end));
+}
+
+static void resolved(struct partition *p, const struct keeper_entry *e, const struct history_epoch *history)
+{
+	partition_resolve(p, e->verdict.start, history, e->claim);
+	/* What Kafka has is ours only if we marked it: anything else is committed over at once. */
+	p->committed = e->facts.marked ? e->facts.committed : -1;
+	if (e->verdict.reset)
+		LOG(LOG_WARN, "an operator's reset is obeyed", LOG_S("topic", p->topic), LOG_I("partition", p->partition),
+		    LOG_I("offset", e->verdict.start));
+	LOG(LOG_INFO, "partition starts", LOG_S("topic", p->topic), LOG_I("partition", p->partition),
+	    LOG_I("offset", e->verdict.start), LOG_I("committed", e->facts.committed),
+	    LOG_I("progress", e->facts.progress));
+}
+
+void rebalance_answer(struct consumer *c, const struct keeper_job *job, int64_t now_us)
+{
+	size_t started = 0;
+	bool asked_in_vain = false;
+	for (size_t i = 0; i < job->count; i++) {
+		const struct keeper_entry *e = &job->entries[i];
+		struct partition *p = e->partition;
+		if (e->epoch != partition_epoch(p) || p->state != PARTITION_RESOLVING)
+			continue;
+		p->resolving = false;
+		if (!job->done) {
+			p->resolve_at_us = now_us + c->assign_retry_ms * 1000;
+			asked_in_vain = true;
+		} else if (e->verdict.lost) {
+			offsets_lost(p, e);
+		} else {
+			resolved(p, e, &job->history);
+			c->scratch[started++] = (struct kafka_partition){p->topic, p->partition, e->verdict.start};
+		}
+	}
+	if (asked_in_vain) {
+		c->assign_retry_ms *= 2;
+		if (c->assign_retry_ms > ASSIGN_RETRY_MAX_MS)
+			c->assign_retry_ms = ASSIGN_RETRY_MAX_MS;
+		return;
+	}
+	c->assign_retry_ms = ASSIGN_RETRY_MIN_MS;
+	if (!started)
+		return;
+	kafka_consumer_start(c->kafka, c->scratch, started);
+	for (size_t i = 0; i < c->partition_count; i++)
+		if (c->partitions[i]->state == PARTITION_RUNNING)
+			consumer_fit_pause(c, c->partitions[i]);
+}
+
+void rebalance_restart(struct consumer *c, struct partition *p, int64_t ask_again_us)
+{
+	struct kafka_partition name = name_of(p);
+	bool fetched = p->state == PARTITION_RUNNING || p->state == PARTITION_HELD;
+	partition_restart(p, ask_again_us);
+	p->paused = false;
+	release_head(c, p);
+	if (fetched)
+		kafka_consumer_stop(c->kafka, &name, 1);
+	log_partition("restarts", p);
+}
+
+void rebalance_alarm(struct consumer *c, int64_t now_us)
+{
+	unsigned raised = atomic_load(&c->settings.alarm->raised);
+	if (raised == c->alarm_seen)
+		return;
+	c->alarm_seen = raised;
+	struct history_epoch lost = history_alarm_epoch(c->settings.alarm);
+	for (size_t i = 0; i < c->partition_count; i++) {
+		struct partition *p = c->partitions[i];
+		if (partition_is_reading(p) && history_epoch_equal(&p->history, &lost))
+			rebalance_restart(c, p, now_us);
+	}
+}
+
+/* ---- leaving ---- */
+
+static void remember_leaving(struct consumer *c, const struct kafka_partition *partitions, size_t count)
+{
+	ENSURE(!c->leaving.partitions);
+	c->leaving.partitions = malloc((count + 1) * sizeof(*partitions));
+	ENSURE(c->leaving.partitions);
+	c->leaving.count = count;
+	for (size_t i = 0; i < count; i++)
+		c->leaving.partitions[i] = name_of(find_or_add(c, partitions[i].topic, partitions[i].partition));
+}
+
+static void let_go(struct consumer *c)
+{
+	kafka_consumer_release(c->kafka, c->leaving.partitions, c->leaving.count);
+	free(c->leaving.partitions);
+	c->leaving = (struct leaving){0};
+	count_assigned(c);
+}
+
+static bool all_gone(const struct consumer *c)
+{
+	for (size_t i = 0; i < c->leaving.count; i++) {
+		const struct kafka_partition *k = &c->leaving.partitions[i];
+		for (size_t j = 0; j < c->partition_count; j++)
+			if (c->partitions[j]->partition == k->partition &&
+			    strcmp(c->partitions[j]->topic, k->topic) == 0 && c->partitions[j]->state != PARTITION_GONE)
+				return false;
+	}
+	return true;
+}
+
+static void gone(struct consumer *c, struct partition *p)
+{
+	p->paused = false;
+	release_head(c, p);
+	lag_remove(p->topic, p->partition);
+	log_partition("gone", p);
+}
+
+void rebalance_revoked(struct consumer *c, const struct kafka_partition *partitions, size_t count, int64_t now_us)
+{
+	metric_add(METRIC_REBALANCE_REVOKED, 1);
+	if (c->leaving.partitions)
+		let_go(c);
+	remember_leaving(c, partitions, count);
+	for (size_t i = 0; i < count; i++) {
+		struct partition *p = rebalance_find(c, partitions[i].topic, partitions[i].partition);
+		if (p->state == PARTITION_GONE || p->state == PARTITION_DRAINING)
+			continue;
+		partition_revoke(p, now_us + (int64_t)c->settings.rebalance_drain_ms * 1000);
+		log_partition("revoked", p);
+	}
+	settle_progress(c); /* what is settled by now need not wait for its turn */
+}
+
+void rebalance_lost(struct consumer *c, const struct kafka_partition *partitions, size_t count)
+{
+	metric_add(METRIC_REBALANCE_LOST, 1);
+	LOG(LOG_WARN, "partitions lost to the group", LOG_I("count", count));
+	if (c->leaving.partitions)
+		let_go(c);
+	remember_leaving(c, partitions, count);
+	for (size_t i = 0; i < count; i++) {
+		struct partition *p = rebalance_find(c, partitions[i].topic, partitions[i].partition);
+		if (p->state == PARTITION_GONE)
+			continue;
+		partition_lose(p);
+		gone(c, p);
+	}
+	let_go(c);
+}
+
+/* Everything that was read and can be settled is, and Kafka knows it. The head that waits for its due
+ * time is not going to be. */
+static bool is_drained(const struct partition *p)
+{
+	if (p->recorded < 0)
+		return true; /* nothing was read under this epoch */
+	return tracker_unsettled(&p->tracker) == (p->head ? 1U : 0U) &&
+	       tracker_committable(&p->tracker) == p->recorded && p->recorded == p->committed;
+}
+
+void rebalance_drain(struct consumer *c, int64_t now_us)
+{
+	bool draining = false;
+	for (size_t i = 0; i < c->partition_count; i++) {
+		struct partition *p = c->partitions[i];
+		if (p->state != PARTITION_DRAINING)
+			continue;
+		if (is_drained(p) || now_us >= p->drain_until_us) {
+			if (!is_drained(p)) {
+				c->drained = false;
+				LOG(LOG_WARN, "let go with records unsettled", LOG_S("topic", p->topic),
+				    LOG_I("partition", p->partition), LOG_I("records", tracker_unsettled(&p->tracker)));
+			}
+			partition_drained(p);
+			gone(c, p);
+		} else {
+			draining = true;
+		}
+	}
+	if (draining) {
+		settle_progress(c);
+		settle_commit(c);
+	}
+	if (c->leaving.partitions && all_gone(c))
+		let_go(c);
+}
+
+void rebalance_stop(struct consumer *c, int64_t deadline_us)
+{
+	c->stopping = c->drained = true;
+	size_t stopped = 0;
+	for (size_t i = 0; i < c->partition_count; i++) {
+		struct partition *p = c->partitions[i];
+		if (p->state == PARTITION_GONE)
+			continue;
+		if (p->state == PARTITION_RUNNING || p->state == PARTITION_HELD)
+			c->scratch[stopped++] = name_of(p);
+		if (p->state != PARTITION_DRAINING)
+			partition_revoke(p, deadline_us);
+		p->drain_until_us = deadline_us;
+	}
+	if (stopped)
+		kafka_consumer_stop(c->kafka, c->scratch, stopped);
+	settle_progress(c);
+}
+
+bool rebalance_is_over(const struct consumer *c)
+{
+	for (size_t i = 0; i < c->partition_count; i++)
+		if (c->partitions[i]->state != PARTITION_GONE)
+			return false;
+	return true;
+}

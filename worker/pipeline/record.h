@@ -1,0 +1,109 @@
+/*
+ * A record in flight: one block from a pool that holds the record's bytes, its event and its place.
+ *
+ * Who owns it: the consumer thread that read it, until it hands it to the dispatch queue or the outbox;
+ * the worker thread that took it; the outbox while its copy is under way; then, by
+ * consumer_return, the consumer again, which counts its outcome and puts the block back into its pool.
+ * Exactly one owner at any time; lists are chained through `next`.
+ */
+#ifndef WORKER_PIPELINE_RECORD_H
+#define WORKER_PIPELINE_RECORD_H
+
+#include "common/slice.h"
+#include "schemas/event.h"
+#include "worker/gate/gate.h"
+#include "worker/kafka/kafka.h"
+#include "worker/observe/metrics.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct consumer;
+struct partition;
+
+/* Where a record stands in Kafka; for a deferred copy, where the original does. */
+struct provenance {
+	struct slice topic;
+	int32_t partition;
+	int64_t offset;
+	int64_t timestamp_us; /* -1: none */
+};
+
+/* Why a record goes to the dead letters. */
+struct refusal {
+	enum error_code code;
+	char field[192];
+	char message[256];
+};
+
+struct record {
+	struct record *next;
+	struct consumer *owner;
+	struct partition *partition;
+	uint64_t epoch;   /* of the assignment that read it: partition_epoch then */
+	uint64_t ticket;  /* in that assignment's tracker */
+	struct history_epoch history; /* of the database, when the assignment began */
+	struct provenance source;
+	struct event event;   /* when it was decoded; strings are in this block */
+	struct slice key;
+	struct slice value;
+	struct header *headers;
+	size_t header_count;
+	size_t block_size;
+	struct refusal *refusal; /* owned; NULL unless it is to be dead-lettered */
+	int64_t not_before_ms;   /* deferred copies: when it is due, Unix; else 0 */
+	int64_t retry_at_us;     /* in the outbox: monotonic time of the next try */
+	int64_t committed_us;    /* wall time of the COMMIT that settled it, 0 when none did */
+	enum outcome outcome;    /* what it will be counted as */
+	uint64_t rejected_at;    /* 0, or 1 + the batches that had been committed when PostgreSQL refused it alone */
+	uint32_t attempts;       /* times that its copy was tried */
+	bool deferred;           /* it was read from the deferred topic */
+	bool without_value;      /* its copy was refused for its size */
+	bool admitted;           /* the rate limit let it pass, and charged it where it charges: not asked again */
+};
+
+static inline bool record_is_dead_letter(const struct record *r)
+{
+	return r->refusal != NULL;
+}
+
+/* Sets the refusal; the first one stays. Strings are cut to fit. */
+void record_refuse(struct record *r, enum error_code code, const char *field, const char *message);
+
+/* A chain of records, first in first out. Plain data. */
+struct record_list {
+	struct record *first;
+	struct record *last;
+	size_t count;
+};
+
+void record_list_append(struct record_list *list, struct record *r);
+/* Moves all of `from` behind `list`; `from` is empty afterwards. */
+void record_list_join(struct record_list *list, struct record_list *from);
+struct record *record_list_take(struct record_list *list); /* NULL when empty */
+
+/*
+ * Blocks by size class, from 512 bytes doubling to 128 KiB; larger ones are the allocator's. Blocks that
+ * come back are kept, so a steady load allocates nothing; what is kept is bounded by what was in
+ * flight at once. Thread: one consumer's.
+ */
+enum { RECORD_CLASSES = 9, RECORD_CLASS_MIN = 512 };
+
+struct record_pool {
+	struct record *free[RECORD_CLASSES];
+	size_t live;       /* records handed out: what is in flight, counted where it lives */
+	size_t live_bytes;
+};
+
+void record_pool_init(struct record_pool *p);
+void record_pool_release(struct record_pool *p); /* all blocks must be back */
+
+/*
+ * Makes a record with copies of the Kafka record's key, value and headers and, when `event` is given,
+ * of the event and its strings. All other members are zero.
+ */
+struct record *record_new(struct record_pool *p, const struct kafka_record *k, const struct event *event);
+void record_free(struct record_pool *p, struct record *r);
+
+#endif

@@ -1,0 +1,97 @@
+#include "worker/pipeline/tracker.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* No record has this timestamp: Kafka's are milliseconds since 1970, times 1000 here. */
+#define TRACKER_SETTLED INT64_MIN
+
+enum { ENTRIES_MIN = 64 };
+
+static struct tracker_entry *entry_of(const struct tracker *t, uint64_t ticket)
+{
+	return &t->ring[ticket & t->mask];
+}
+
+void tracker_init(struct tracker *t)
+{
+	memset(t, 0, sizeof(*t));
+	t->ring = malloc(ENTRIES_MIN * sizeof(*t->ring));
+	ENSURE(t->ring);
+	t->mask = ENTRIES_MIN - 1;
+}
+
+void tracker_release(struct tracker *t)
+{
+	free(t->ring);
+	t->ring = NULL;
+}
+
+void tracker_start(struct tracker *t, int64_t position)
+{
+	t->position = position;
+	t->oldest = t->next_ticket;
+	t->unsettled = 0;
+}
+
+bool tracker_full(const struct tracker *t)
+{
+	return t->next_ticket - t->oldest == TRACKER_ENTRIES_MAX;
+}
+
+static void grow(struct tracker *t)
+{
+	size_t size = (t->mask + 1) * 2;
+	struct tracker_entry *ring = malloc(size * sizeof(*ring));
+	ENSURE(ring);
+	for (uint64_t i = t->oldest; i < t->next_ticket; i++)
+		ring[i & (size - 1)] = *entry_of(t, i);
+	free(t->ring);
+	t->ring = ring;
+	t->mask = size - 1;
+}
+
+bool tracker_enter(struct tracker *t, int64_t offset, int64_t timestamp_us, uint64_t *ticket)
+{
+	if (offset < t->position)
+		return false;
+	ENSURE(!tracker_full(t));
+	if (t->next_ticket - t->oldest > t->mask)
+		grow(t);
+	*ticket = t->next_ticket++;
+	*entry_of(t, *ticket) = (struct tracker_entry){
+	        offset, timestamp_us == TRACKER_SETTLED ? TRACKER_SETTLED + 1 : timestamp_us};
+	t->position = offset + 1;
+	t->unsettled++;
+	return true;
+}
+
+void tracker_settle(struct tracker *t, uint64_t ticket)
+{
+	ENSURE(ticket >= t->oldest && ticket < t->next_ticket);
+	struct tracker_entry *entry = entry_of(t, ticket);
+	ENSURE(entry->timestamp_us != TRACKER_SETTLED);
+	entry->timestamp_us = TRACKER_SETTLED;
+	t->unsettled--;
+	while (t->oldest < t->next_ticket && entry_of(t, t->oldest)->timestamp_us == TRACKER_SETTLED)
+		t->oldest++;
+}
+
+void tracker_skip(struct tracker *t, int64_t position)
+{
+	if (position > t->position)
+		t->position = position;
+}
+
+int64_t tracker_committable(const struct tracker *t)
+{
+	return t->oldest < t->next_ticket ? entry_of(t, t->oldest)->offset : t->position;
+}
+
+bool tracker_oldest_timestamp(const struct tracker *t, int64_t *timestamp_us)
+{
+	if (t->oldest == t->next_ticket)
+		return false;
+	*timestamp_us = entry_of(t, t->oldest)->timestamp_us;
+	return true;
+}
