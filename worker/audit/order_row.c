@@ -1,0 +1,167 @@
+#include "worker/audit/order_row.h"
+
+#include "schemas/timestamp.h"
+
+#include <ctype.h>
+
+enum column {
+	ORDER_ID, REV, PROGRESS, OUTCOME, OUTCOME_AT, AMOUNT, AMOUNT_AT, REFUNDED, CUSTOMER, PARTNER, CURRENCY, DRIVER,
+	DRIVER_AT, PINNED_AT, PINNED_RULE, PINNED_VERSION, PINNED_KINDS, POINTS, POINTS_SEQ, CREDIT, CREDIT_SEQ,
+	FIRST_TOPIC, FIRST_PARTITION, FIRST_OFFSET, UPDATED_AT, COLUMN_COUNT,
+};
+
+_Static_assert((int)COLUMN_COUNT == (int)ORDER_ROW_COLUMN_COUNT, "ORDER_ROW_COLUMNS and its columns");
+
+static int64_t integer_or(const struct pg_rows *rows, size_t row, int column, int64_t absent)
+{
+	return pg_null(rows, row, column) ? absent : pg_integer(rows, row, column);
+}
+
+static int64_t time_or_none(const struct pg_rows *rows, size_t row, int column)
+{
+	return pg_null(rows, row, column) ? TIME_NONE : pg_time(rows, row, column);
+}
+
+static bool same_presence(const struct pg_rows *rows, size_t row, int a, int b)
+{
+	return pg_null(rows, row, a) == pg_null(rows, row, b);
+}
+
+/* An id of the contract's alphabet, or absent. */
+static bool id_well_formed(struct slice id)
+{
+	if (!slice_present(id))
+		return true;
+	for (size_t i = 0; i < id.len; i++)
+		if (!isalnum((unsigned char)id.data[i]) && !strchr("._:-", id.data[i]))
+			return false;
+	return id.len >= 1 && id.len <= EVENT_ID_CHARS_MAX;
+}
+
+static bool currency_well_formed(const char *currency)
+{
+	return strspn(currency, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 3 && strcmp(currency, "PTS") != 0;
+}
+
+static void read_facts(const struct pg_rows *rows, size_t row, struct facts *f)
+{
+	facts_init(f);
+	f->progress = status_from_rank((int)pg_integer(rows, row, PROGRESS));
+	f->outcome = status_from_rank((int)integer_or(rows, row, OUTCOME, STATUS_NONE));
+	f->outcome_at_us = time_or_none(rows, row, OUTCOME_AT);
+	f->amount_minor = integer_or(rows, row, AMOUNT, -1);
+	f->amount_at_us = time_or_none(rows, row, AMOUNT_AT);
+	f->refunded_total_minor = pg_integer(rows, row, REFUNDED);
+	f->customer_id = pg_text(rows, row, CUSTOMER);
+	f->partner_id = pg_text(rows, row, PARTNER);
+	struct slice currency = pg_text(rows, row, CURRENCY);
+	if (currency.len == sizeof(f->currency) - 1)
+		memcpy(f->currency, currency.data, currency.len);
+	f->driver_id = pg_text(rows, row, DRIVER);
+	f->driver_at_us = time_or_none(rows, row, DRIVER_AT);
+}
+
+static void read_pin(const struct pg_rows *rows, size_t row, struct pricing_pin *pin)
+{
+	*pin = (struct pricing_pin){
+		.outcome_at_us = time_or_none(rows, row, PINNED_AT),
+		.rule_id = pg_text(rows, row, PINNED_RULE),
+		.rule_version = (int32_t)integer_or(rows, row, PINNED_VERSION, 0),
+		.kinds = (uint8_t)(integer_or(rows, row, PINNED_KINDS, 0) & KINDS_ALL),
+	};
+}
+
+static const char *facts_fault(const struct pg_rows *rows, size_t row, const struct facts *f)
+{
+	if (f->progress == STATUS_NONE)
+		return "progress is no rank of a status";
+	if (!same_presence(rows, row, OUTCOME, OUTCOME_AT))
+		return "outcome without its time, or the reverse";
+	if (!pg_null(rows, row, OUTCOME) && (f->outcome == STATUS_NONE || !status_is_decisive(f->outcome)))
+		return "outcome is no decisive status";
+	if (f->outcome > f->progress)
+		return "outcome is beyond progress";
+	if (status_is_decisive(f->progress) && f->outcome == STATUS_NONE)
+		return "progress is decisive, yet there is no outcome";
+	if (!same_presence(rows, row, AMOUNT, AMOUNT_AT) || !same_presence(rows, row, AMOUNT, CURRENCY))
+		return "amount, its time and currency are not known together";
+	if (!pg_null(rows, row, AMOUNT) && (f->amount_minor < 0 || f->amount_minor > EVENT_AMOUNT_MAX))
+		return "amount_minor is out of bounds";
+	if (!pg_null(rows, row, CURRENCY) && !currency_well_formed(f->currency))
+		return "currency is none";
+	if (f->refunded_total_minor < 0 || f->refunded_total_minor > EVENT_AMOUNT_MAX)
+		return "refunded_total_minor is out of bounds";
+	if (!same_presence(rows, row, DRIVER, DRIVER_AT))
+		return "driver_id without its time, or the reverse";
+	if ((f->outcome_at_us != TIME_NONE && f->outcome_at_us < TIMESTAMP_MIN_US) ||
+	    (f->amount_at_us != TIME_NONE && f->amount_at_us < TIMESTAMP_MIN_US) ||
+	    (f->driver_at_us != TIME_NONE && f->driver_at_us < TIMESTAMP_MIN_US))
+		return "a time before 2000";
+	if (!id_well_formed(f->customer_id) || !id_well_formed(f->partner_id))
+		return "an id that no event can carry";
+	return NULL;
+}
+
+static const char *row_fault(const struct pg_rows *rows, size_t row, const struct order_row *o)
+{
+	const char *fault = facts_fault(rows, row, &o->facts);
+	if (fault)
+		return fault;
+	if (!id_well_formed(o->order_id))
+		return "an id that no event can carry";
+	if (pg_integer(rows, row, REV) < 1)
+		return "rev is below 1";
+	if (!same_presence(rows, row, PINNED_AT, PINNED_KINDS) || !same_presence(rows, row, PINNED_RULE, PINNED_VERSION) ||
+	    (pg_null(rows, row, PINNED_AT) && !pg_null(rows, row, PINNED_RULE)))
+		return "the pin has only some of its parts";
+	if (o->pin.kinds != integer_or(rows, row, PINNED_KINDS, 0))
+		return "pinned_kinds is out of bounds";
+	if (o->points < 0 || o->order_credit_minor < 0)
+		return "what is posted is below 0";
+	if (!slice_present(o->first_topic) || o->first_partition < 0 || o->first_offset < 0)
+		return "the record that first named it is not known";
+	return NULL;
+}
+
+const char *order_row_read(const struct pg_rows *rows, size_t row, struct order_row *out)
+{
+	*out = (struct order_row){
+		.order_id = pg_text(rows, row, ORDER_ID),
+		.points = pg_integer(rows, row, POINTS),
+		.points_seq = pg_integer(rows, row, POINTS_SEQ),
+		.order_credit_minor = pg_integer(rows, row, CREDIT),
+		.order_credit_seq = pg_integer(rows, row, CREDIT_SEQ),
+		.first_topic = pg_text(rows, row, FIRST_TOPIC),
+		.first_partition = integer_or(rows, row, FIRST_PARTITION, -1),
+		.first_offset = integer_or(rows, row, FIRST_OFFSET, -1),
+		.updated_at_us = pg_time(rows, row, UPDATED_AT),
+	};
+	read_facts(rows, row, &out->facts);
+	read_pin(rows, row, &out->pin);
+	return row_fault(rows, row, out);
+}
+
+const struct rule *order_row_rule(const struct order_row *o, const struct rules *rules)
+{
+	return slice_present(o->pin.rule_id) ? rules_version(rules, o->pin.rule_id, o->pin.rule_version) : NULL;
+}
+
+const char *order_row_targets(const struct facts *facts, const struct pricing_pin *pin, const struct rules *rules,
+                              struct targets *targets)
+{
+	*targets = (struct targets){0, 0};
+	if (!decision_can_earn(facts))
+		return NULL;
+	if (decision_needs_pin(facts, pin))
+		return "it can earn, and no terms are pinned for its outcome";
+	const struct rule *rule = NULL;
+	if (slice_present(pin->rule_id)) {
+		rule = rules_version(rules, pin->rule_id, pin->rule_version);
+		if (!rule)
+			return "the rule version that is pinned does not exist";
+		if (!rule_eligible(rule, facts->partner_id, facts->currency, facts->outcome_at_us))
+			return "the rule version that is pinned was not eligible";
+	}
+	*targets = decision_targets(facts, pin, rule);
+	return NULL;
+}

@@ -1,0 +1,306 @@
+#include "worker/cli/cli.h"
+
+#include "common/json_writer.h"
+#include "worker/gate/gate.h"
+#include "worker/kafka/kafka.h"
+#include "worker/ledger/migrate.h"
+#include "worker/observe/http.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+enum {
+	KAFKA_TIMEOUT_MS = 10000, /* for one answer; a first connection may meet a broker that is being replaced */
+	DETAIL_MAX = 640,
+};
+
+/* What was found, a line each: printed as it comes, for people; gathered, for machines. */
+struct report {
+	bool as_json;
+	bool failed;
+	struct json_writer json; /* inside the array of checks */
+};
+
+static void say(struct report *r, bool ok, const char *name, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+
+static void say(struct report *r, bool ok, const char *name, const char *format, ...)
+{
+	char detail[DETAIL_MAX];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(detail, sizeof(detail), format, arguments);
+	va_end(arguments);
+
+	r->failed |= !ok;
+	if (r->as_json) {
+		json_put_open(&r->json, '{');
+		json_put_key(&r->json, "name");
+		json_put_text(&r->json, name);
+		json_put_key(&r->json, "ok");
+		json_put_bool(&r->json, ok);
+		json_put_key(&r->json, "detail");
+		json_put_text(&r->json, detail);
+		json_put_close(&r->json, '}');
+		return;
+	}
+	printf("%-4s %s: %s\n", ok ? "ok" : "fail", name, detail);
+	fflush(stdout);
+}
+
+/* ---- configuration ---- */
+
+static void check_configuration(struct report *r, const struct options *o)
+{
+	char error[DETAIL_MAX];
+	bool fits = true;
+	if (kafka_settings_check(&o->kafka, error, sizeof(error)) < 0) {
+		say(r, false, "configuration", "%s", error);
+		fits = false;
+	}
+	if (gate_check_url(o->redis_url, error, sizeof(error)) < 0) {
+		say(r, false, "configuration", "%s", error);
+		fits = false;
+	}
+	const char *main_topic = o->kafka_topic, *deferred = o->kafka_deferred_topic, *dlq = o->kafka_dlq_topic;
+	if (strcmp(main_topic, deferred) == 0 || strcmp(main_topic, dlq) == 0 || strcmp(deferred, dlq) == 0) {
+		say(r, false, "configuration", "kafka.topic, kafka.deferred_topic and kafka.dlq_topic must differ");
+		fits = false;
+	}
+	if (fits)
+		say(r, true, "configuration", "topic %s, group %s, schema %s, consumers %" PRId64 ", workers %" PRId64,
+		    main_topic, o->kafka_group, o->pg_schema, o->consumers, o->workers);
+}
+
+/* ---- Kafka ---- */
+
+static void check_kafka_library(struct report *r, const struct options *o)
+{
+	/* The versions are kafka_settings.c's, which sets the defaults by them. */
+	const char *assignor = kafka_library_number() >= 0x020a0000
+		? "cooperative by default"
+		: "eager by default, as cooperative rebalances may lose the assignment before 2.10";
+	for (size_t i = 0; i < o->kafka.property_count; i++) {
+		const struct kafka_property *p = &o->kafka.properties[i];
+		if (p->side != KAFKA_PRODUCER && strcmp(p->name, "partition.assignment.strategy") == 0)
+			assignor = "as configured";
+	}
+	say(r, true, "librdkafka", "%s, assignment %s, producer %s", kafka_library_version(), assignor,
+	    kafka_library_number() >= 0x02030000 ? "idempotent" : "not idempotent before 2.3: copies may repeat");
+}
+
+/* Returns: false when asking on makes no sense. */
+static bool check_topic(struct report *r, struct kafka_admin *admin, const char *topic)
+{
+	char name[280], policy[64];
+	snprintf(name, sizeof(name), "kafka topic %s", topic);
+	int partitions = kafka_admin_partition_count(admin, topic, KAFKA_TIMEOUT_MS);
+	if (partitions == KAFKA_UNAVAILABLE) {
+		say(r, false, "kafka", "%s", kafka_admin_error(admin));
+		return false;
+	}
+	if (partitions <= 0) {
+		say(r, false, name, "%s", partitions == KAFKA_NO_SUCH ? "does not exist" : kafka_admin_error(admin));
+		return true;
+	}
+	enum kafka_answer answer =
+		kafka_admin_topic_config(admin, topic, "cleanup.policy", KAFKA_TIMEOUT_MS, policy, sizeof(policy));
+	switch (answer) {
+	case KAFKA_OK:
+		if (strstr(policy, "compact"))
+			say(r, false, name, "cleanup.policy is %s: compaction eats facts; it must be delete", policy);
+		else
+			say(r, true, name, "%d partitions, cleanup.policy %s", partitions, policy);
+		break;
+	case KAFKA_UNSUPPORTED:
+	case KAFKA_DENIED:
+		say(r, true, name, "%d partitions; whether it is compacted could not be asked: %s", partitions,
+		    kafka_admin_error(admin));
+		break;
+	case KAFKA_UNAVAILABLE:
+	case KAFKA_NO_SUCH:
+		say(r, false, name, "%s", kafka_admin_error(admin));
+		break;
+	}
+	return true;
+}
+
+static void check_kafka(struct report *r, const struct options *o)
+{
+	struct kafka_admin *admin;
+	char error[DETAIL_MAX];
+	if (kafka_admin_open(&o->kafka, &admin, error, sizeof(error)) < 0) {
+		say(r, false, "kafka", "%s", error);
+		return;
+	}
+	const char *topics[] = {o->kafka_topic, o->kafka_deferred_topic, o->kafka_dlq_topic};
+	for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]) && check_topic(r, admin, topics[i]); i++)
+		;
+	kafka_admin_close(admin);
+}
+
+/* ---- PostgreSQL ---- */
+
+static enum pg_result ask_backend(struct pg *pg, int64_t *backend)
+{
+	struct pg_rows *rows = NULL;
+	enum pg_result result = pg_query(pg, "SELECT pg_backend_pid()", NULL, &rows);
+	if (result == PG_OK)
+		*backend = pg_integer(rows, 0, 0);
+	pg_rows_free(rows);
+	return result;
+}
+
+/*
+ * Whether a session keeps its server process: behind a pooler that hands servers out by the transaction, prepared
+ * statements and settings would come and go. An idle session gives its server back, so the second session,
+ * which then opens a transaction, gets that one or makes the first move to another.
+ */
+static enum pg_result look_for_pooler(struct pg *idle, struct pg *busy, bool *pooled)
+{
+	int64_t first, other, later;
+	enum pg_result result = ask_backend(idle, &first);
+	if (result == PG_OK)
+		result = pg_query(busy, "BEGIN", NULL, NULL);
+	if (result == PG_OK)
+		result = ask_backend(busy, &other);
+	if (result != PG_OK)
+		return result;
+	*pooled = first == other;
+	/* Asking on would wait for a server that `busy` holds, where the pool has only one. */
+	for (int i = 0; i < 3 && !*pooled && result == PG_OK; i++) {
+		result = ask_backend(idle, &later);
+		*pooled = result == PG_OK && later != first;
+	}
+	return result;
+}
+
+static void check_session(struct report *r, const struct options *o, struct pg *pg, struct pg *second)
+{
+	struct pg_rows *rows = NULL;
+	enum schema_fit fit;
+	int version;
+	bool pooled = false;
+	char text[DETAIL_MAX];
+
+	enum pg_result result = pg_query(pg, "SELECT current_setting('server_version')", NULL, &rows);
+	if (result == PG_OK)
+		result = look_for_pooler(pg, second, &pooled);
+	if (result != PG_OK) {
+		const char *why = pg_error(pg);
+		say(r, false, "postgresql", "%s", why[0] ? why : pg_error(second));
+	} else if (pooled) {
+		say(r, false, "postgresql", "%s",
+		    "a pooler in transaction mode is in between: prepared statements and LISTEN need a session of "
+		    "one's own; connect directly or with session pooling");
+	} else {
+		struct slice server = pg_text(rows, 0, 0);
+		say(r, true, "postgresql", "PostgreSQL %.*s, one server process a session", (int)server.len,
+		    server.data);
+	}
+	pg_rows_free(rows);
+	if (result != PG_OK || pooled) /* the search path is the session's, too */
+		return;
+
+	result = ledger_schema_fit(pg, &fit, &version);
+	if (result != PG_OK) {
+		say(r, false, "postgresql schema", "%s", pg_error(pg));
+		return;
+	}
+	ledger_schema_explain(fit, version, o->pg_schema, text, sizeof(text));
+	say(r, fit == SCHEMA_FITS, "postgresql schema", "%s", text);
+}
+
+static void check_postgresql(struct report *r, const struct options *o)
+{
+	/* As a worker's session, with its time limits: a check must end. */
+	const struct pg_settings settings = {
+		.dsn = o->pg_dsn,
+		.schema = o->pg_schema,
+		.connect_timeout_ms = (int)o->pg_connect_timeout_ms,
+		.statement_timeout_ms = (int)o->pg_statement_timeout_ms,
+		.idle_timeout_ms = (int)o->pg_idle_timeout_ms,
+	};
+	struct pg *pg = NULL, *second = NULL;
+	char error[DETAIL_MAX];
+	if (pg_connect(&settings, &pg, error, sizeof(error)) != PG_OK ||
+	    pg_connect(&settings, &second, error, sizeof(error)) != PG_OK)
+		say(r, false, "postgresql", "%s", error);
+	else
+		check_session(r, o, pg, second);
+	pg_close(second);
+	pg_close(pg);
+}
+
+/* ---- the rest ---- */
+
+static void check_redis(struct report *r, const struct options *o)
+{
+	const struct gate_settings settings = {
+		.url = o->redis_url,
+		.prefix = o->redis_prefix,
+		.timeout_ms = (int)o->redis_timeout_ms,
+		.dedup_ttl_s = o->dedup_ttl_s,
+		.rate_outage = (enum gate_outage_policy)o->rate_on_outage,
+	};
+	char detail[DETAIL_MAX];
+	bool ok = gate_probe(&settings, detail, sizeof(detail)) == 0;
+	say(r, ok, "redis", "%s", detail);
+}
+
+static void check_http(struct report *r, const struct options *o)
+{
+	char error[DETAIL_MAX];
+	if (o->http_listen[0] == '\0') {
+		say(r, true, "http", "no listener is configured");
+	} else if (http_start(o->http_listen, o->kafka_group, error, sizeof(error)) < 0) {
+		say(r, false, "http", "%s", error);
+	} else {
+		http_stop();
+		say(r, true, "http", "%s can be bound", o->http_listen);
+	}
+}
+
+static int run_check(struct cli *cli)
+{
+	const struct options *o = cli->options;
+	bool offline = cli_flag(cli, "offline");
+	struct buf out = BUF_INIT;
+	struct report report = {.as_json = cli_flag(cli, "json"), .json = json_writer_to(&out)};
+	if (cli->argc > 1)
+		return cli_fail(cli, EXIT_USAGE, "unexpected argument \"%s\"", cli->argv[1]);
+
+	json_put_open(&report.json, '{');
+	json_put_key(&report.json, "checks");
+	json_put_open(&report.json, '[');
+	check_configuration(&report, o);
+	check_kafka_library(&report, o);
+	if (!offline) {
+		check_kafka(&report, o);
+		check_postgresql(&report, o);
+		check_redis(&report, o);
+		check_http(&report, o);
+	}
+	json_put_close(&report.json, ']');
+	json_put_key(&report.json, "ok");
+	json_put_bool(&report.json, !report.failed);
+	json_put_close(&report.json, '}');
+	if (report.as_json)
+		puts(out.data);
+	buf_release(&out);
+	return report.failed ? EXIT_FOUND_WRONG : EXIT_FINE;
+}
+
+static const char *const check_flags[] = {"offline", "json", NULL};
+
+const struct command command_check = {
+	.name = "check",
+	.arguments = "[--offline]",
+	.help = "validate the configuration and reach each dependency",
+	.flags = check_flags,
+	.flags_help =
+		"  --offline       look at the configuration only\n"
+		"  --json          print JSON\n",
+	.run = run_check,
+};

@@ -1,0 +1,91 @@
+#include "worker/cli/cli.h"
+
+#include "common/parse.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+static void take_out(struct cli *cli, int at, int count)
+{
+	for (int i = at; i + count < cli->argc; i++)
+		cli->argv[i] = cli->argv[i + count];
+	cli->argc -= count;
+	cli->argv[cli->argc] = NULL;
+}
+
+/* Returns: what follows "--NAME" in `argument` ("" or "=..."), NULL if it is another argument. */
+static const char *after_name(const char *argument, const char *name)
+{
+	size_t len = strlen(name);
+	if (strncmp(argument, "--", 2) != 0 || strncmp(argument + 2, name, len) != 0)
+		return NULL;
+	const char *rest = argument + 2 + len;
+	return *rest == '\0' || *rest == '=' ? rest : NULL;
+}
+
+bool cli_flag(struct cli *cli, const char *name)
+{
+	bool found = false;
+	for (int i = 1; i < cli->argc;) {
+		const char *rest = after_name(cli->argv[i], name);
+		if (rest && *rest == '\0') {
+			take_out(cli, i, 1);
+			found = true;
+		} else {
+			i++;
+		}
+	}
+	return found;
+}
+
+const char *cli_next_value(struct cli *cli, const char *name)
+{
+	for (int i = 1; i < cli->argc; i++) {
+		const char *rest = after_name(cli->argv[i], name);
+		if (!rest)
+			continue;
+		if (*rest == '=') {
+			take_out(cli, i, 1);
+			return rest + 1;
+		}
+		ENSURE(i + 1 < cli->argc); /* options_load has refused a flag without its value */
+		const char *value = cli->argv[i + 1];
+		take_out(cli, i, 2);
+		return value;
+	}
+	return NULL;
+}
+
+const char *cli_value(struct cli *cli, const char *name)
+{
+	const char *last = NULL;
+	for (const char *value; (value = cli_next_value(cli, name)) != NULL;)
+		last = value;
+	return last;
+}
+
+bool cli_integer(struct cli *cli, const char *name, int64_t min, int64_t max, int64_t *value)
+{
+	const char *text = cli_value(cli, name);
+	if (!text || parse_int64_within(slice_of(text), min, max, value))
+		return true;
+	cli_fail(cli, EXIT_USAGE, "--%s: \"%s\" is not a number from %" PRId64 " to %" PRId64, name, text, min, max);
+	return false;
+}
+
+int cli_fail(const struct cli *cli, int code, const char *format, ...)
+{
+	va_list arguments;
+
+	/* What was printed so far belongs before the error when both go to one place. */
+	fflush(stdout);
+	flockfile(stderr);
+	fprintf(stderr, "delivery-worker %s: ", cli->command->name);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fputc('\n', stderr);
+	funlockfile(stderr);
+	return code;
+}

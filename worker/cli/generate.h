@@ -1,0 +1,50 @@
+/*
+ * Delivery events as a market makes them: orders that go from created to their outcome over six to eight events, many
+ * at once, of few large and many small partners and customers; on demand with repeats, stragglers and malformed
+ * records. The same options give the same bytes.
+ *
+ *     struct generator *g = generator_new(&options);
+ *     while (generator_next(g, &record)) ...
+ *
+ * Thread: one at a time.
+ */
+#ifndef WORKER_CLI_GENERATE_H
+#define WORKER_CLI_GENERATE_H
+
+#include "common/slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct generate_options {
+	uint64_t seed;
+	int64_t count;        /* records in all, repeats and malformed ones included */
+	int64_t orders_alive; /* at most this many between their first and last event */
+	int64_t customers;
+	int64_t partners;
+	unsigned duplicate_percent; /* exact repeats of an earlier record */
+	unsigned late_percent;      /* events that come up to LATE_RECORDS records later than due */
+	unsigned bad_percent;       /* records that the decoder refuses */
+	bool all_delivered;  /* no order fails, is cancelled, returned or refunded */
+	bool delivered_only; /* an order is one event, its delivery */
+	bool tombstones;     /* null values among the malformed ones; NDJSON has none */
+	int64_t start_us;    /* the first event's timestamp */
+};
+
+enum { GENERATE_SPACING_US = 50000, GENERATE_LATE_RECORDS = 5000 };
+
+struct generated {
+	struct slice key;
+	struct slice value; /* absent: a tombstone */
+};
+
+struct generator;
+
+/* Owns: a copy of *options. */
+struct generator *generator_new(const struct generate_options *options);
+void generator_free(struct generator *g);
+
+/* Returns: false after options.count records. *out is good until the next call. */
+bool generator_next(struct generator *g, struct generated *out);
+
+#endif

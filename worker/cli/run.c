@@ -1,0 +1,277 @@
+/* `run`: the worker. Builds, waits for a signal, leaves. */
+#include "worker/cli/cli.h"
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/parse.h"
+#include "common/version.h"
+#include "worker/observe/health.h"
+#include "worker/observe/http.h"
+#include "worker/observe/metrics.h"
+#include "worker/pipeline/pipeline.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	TEND_MS = 200,
+	WAIT_MIN_MS = 200,
+	WAIT_MAX_MS = 5000,
+	KAFKA_TIMEOUT_MS = 3000,
+	/* Of shutdown.timeout, kept for closing clients once records are settled. */
+	CLOSING_SHARE_PERCENT = 25,
+	LOSSES_MAX = 64,
+};
+
+/* ---- signals ---- */
+
+static sigset_t leave_signals(void)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	return set;
+}
+
+static void block_signals(void)
+{
+	sigset_t set = leave_signals();
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	/* A dead socket is an error of the call, not the end of the process. */
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* Returns: whether a signal to leave came within the time. */
+static bool signalled(int wait_ms)
+{
+	sigset_t set = leave_signals();
+	struct timespec wait = {wait_ms / 1000, (wait_ms % 1000) * 1000000L};
+	return sigtimedwait(&set, NULL, &wait) > 0;
+}
+
+/* ---- --accept-loss TOPIC:PARTITION:FROM-TO ---- */
+
+static bool parse_loss(char *text, struct accepted_loss *loss)
+{
+	char *range = strrchr(text, ':');
+	if (!range)
+		return false;
+	*range++ = '\0';
+	char *partition = strrchr(text, ':');
+	char *to = strchr(range, '-');
+	if (!partition || !to)
+		return false;
+	*partition++ = '\0';
+	*to++ = '\0';
+	int64_t number;
+	loss->topic = text;
+	if (!*text || !parse_int64_within(slice_of(partition), 0, INT32_MAX, &number) ||
+	    !parse_int64_within(slice_of(range), 0, INT64_MAX, &loss->range.from) ||
+	    !parse_int64_within(slice_of(to), loss->range.from, INT64_MAX, &loss->range.to))
+		return false;
+	loss->partition = (int32_t)number;
+	return true;
+}
+
+/* Owns: the topics point into strings that live as long as the process. */
+static int take_losses(struct cli *cli, struct accepted_loss *losses, size_t *count)
+{
+	const char *value;
+	for (*count = 0; (value = cli_next_value(cli, "accept-loss")); ++*count) {
+		if (*count == LOSSES_MAX)
+			return cli_fail(cli, EXIT_USAGE, "--accept-loss is given more than %d times", LOSSES_MAX);
+		char *text = strdup(value);
+		if (!text || !parse_loss(text, &losses[*count]))
+			return cli_fail(cli, EXIT_USAGE, "--accept-loss %s: not TOPIC:PARTITION:FROM-TO", value);
+	}
+	if (cli->argc > 1)
+		return cli_fail(cli, EXIT_USAGE, "unexpected argument '%s'", cli->argv[1]);
+	return EXIT_FINE;
+}
+
+/* ---- waiting for what it needs ---- */
+
+/* Says what it waits for once a reason, and doubles its patience. Returns: false to leave. */
+static bool wait_for(const char *what, const char *reason, int *wait_ms, char said[256])
+{
+	if (strncmp(said, reason, 255) != 0) {
+		snprintf(said, 256, "%s", reason);
+		LOG(LOG_WARN, "waiting", LOG_S("for", what), LOG_S("reason", reason));
+	}
+	if (signalled(*wait_ms))
+		return false;
+	*wait_ms = *wait_ms * 2 > WAIT_MAX_MS ? WAIT_MAX_MS : *wait_ms * 2;
+	return true;
+}
+
+enum waited { WAITED_READY, WAITED_LEAVE, WAITED_FAILED };
+
+static enum waited wait_for_ledger(const struct options *o, uint8_t digest_key[16])
+{
+	struct store_board *board = store_board_new(1);
+	const struct store_settings settings = pipeline_store_settings(o, board);
+	struct store *s = store_new(&settings, 0);
+	enum waited waited = WAITED_READY;
+	char said[256] = "";
+	int wait_ms = WAIT_MIN_MS;
+	for (;;) {
+		enum store_result r = store_check_schema(s);
+		if (r == STORE_OK)
+			r = store_digest_key(s, digest_key);
+		/* Loss of history is for the assignment to deal with. */
+		if (r == STORE_OK)
+			break;
+		if (r == STORE_UNUSABLE) {
+			LOG(LOG_ERROR, "the ledger can't be used", LOG_S("reason", store_error(s)));
+			waited = WAITED_FAILED;
+			break;
+		}
+		if (!wait_for("postgresql", store_error(s), &wait_ms, said)) {
+			waited = WAITED_LEAVE;
+			break;
+		}
+	}
+	store_free(s);
+	store_board_free(board);
+	metric_set(METRIC_UP_POSTGRESQL, waited == WAITED_READY);
+	health_set(HEALTH_SCHEMA_FITS, waited == WAITED_READY);
+	return waited;
+}
+
+/* Compaction eats facts: such a topic is refused. A broker that doesn't say is believed. */
+static enum waited check_topic(struct kafka_admin *a, const char *topic)
+{
+	char said[256] = "";
+	int wait_ms = WAIT_MIN_MS;
+	for (;;) {
+		char policy[128] = "";
+		int count = kafka_admin_partition_count(a, topic, KAFKA_TIMEOUT_MS);
+		enum kafka_answer answer = count > 0 ? kafka_admin_topic_config(a, topic, "cleanup.policy",
+		                                                               KAFKA_TIMEOUT_MS, policy, sizeof(policy))
+		                                     : (enum kafka_answer)count;
+		if (answer == KAFKA_OK && strstr(policy, "compact")) {
+			LOG(LOG_ERROR, "compacted topics are refused: compaction eats facts", LOG_S("topic", topic),
+			    LOG_S("cleanup.policy", policy));
+			return WAITED_FAILED;
+		}
+		if (answer == KAFKA_OK || answer == KAFKA_UNSUPPORTED || (answer == KAFKA_DENIED && count > 0))
+			return WAITED_READY;
+		char reason[256];
+		snprintf(reason, sizeof(reason), "topic %s: %s", topic, kafka_admin_error(a));
+		if (!wait_for("kafka", reason, &wait_ms, said))
+			return WAITED_LEAVE;
+	}
+}
+
+static enum waited wait_for_topics(const struct options *o)
+{
+	struct kafka_admin *a;
+	char error[256];
+	if (kafka_admin_open(&o->kafka, &a, error, sizeof(error))) {
+		LOG(LOG_ERROR, "no kafka client", LOG_S("reason", error));
+		return WAITED_FAILED;
+	}
+	enum waited waited = check_topic(a, o->kafka_topic);
+	if (waited == WAITED_READY)
+		waited = check_topic(a, o->kafka_deferred_topic);
+	if (waited == WAITED_READY)
+		metric_set(METRIC_UP_KAFKA, 1);
+	kafka_admin_close(a);
+	return waited;
+}
+
+/* ---- running and leaving ---- */
+
+static int leave(struct pipeline *p, int64_t timeout_s, int code)
+{
+	int64_t now = clock_mono_us(), budget_us = timeout_s * 1000000;
+	LOG(LOG_INFO, "leaving", LOG_I("timeout_s", timeout_s));
+	health_set(HEALTH_STOPPING, true);
+	pipeline_drain(p, now + budget_us - budget_us * CLOSING_SHARE_PERCENT / 100);
+	while (!pipeline_has_left(p)) {
+		if (signalled(TEND_MS / 10)) {
+			LOG(LOG_WARN, "left at once, by a second signal");
+			_exit(EXIT_UNAVAILABLE);
+		}
+		if (clock_mono_us() - now >= budget_us) {
+			LOG(LOG_ERROR, "left with work unsettled: the time is over");
+			_exit(EXIT_UNAVAILABLE);
+		}
+	}
+	if (!pipeline_stop(p)) {
+		LOG(LOG_ERROR, "left with work unsettled");
+		/* Threads still hold records; nothing of them is worth waiting for. */
+		_exit(code == EXIT_FINE ? EXIT_UNAVAILABLE : code);
+	}
+	LOG(LOG_INFO, "left", LOG_F("seconds", (double)(clock_mono_us() - now) / 1e6));
+	return code;
+}
+
+static int run_pipeline(struct cli *cli, const uint8_t digest_key[16], const struct accepted_loss *losses,
+                        size_t loss_count)
+{
+	const struct options *o = cli->options;
+	struct pipeline *p;
+	char error[256];
+	if (pipeline_start(o, digest_key, losses, loss_count, &p, error, sizeof(error)))
+		return cli_fail(cli, EXIT_CONFIG, "%s", error);
+	health_set(HEALTH_STARTED, true);
+	LOG(LOG_INFO, "started", LOG_S("topic", o->kafka_topic), LOG_S("group", o->kafka_group),
+	    LOG_I("consumers", o->consumers), LOG_I("workers", o->workers));
+	while (!signalled(TEND_MS)) {
+		pipeline_tend(p);
+		if (pipeline_fatal(p)) {
+			LOG(LOG_ERROR, "a client failed for good", LOG_S("reason", pipeline_fatal(p)));
+			return leave(p, o->shutdown_timeout_s, EXIT_INTERNAL);
+		}
+	}
+	return leave(p, o->shutdown_timeout_s, EXIT_FINE);
+}
+
+static int exit_code_of(enum waited w)
+{
+	return w == WAITED_LEAVE ? EXIT_FINE : EXIT_CONFIG;
+}
+
+static int run(struct cli *cli)
+{
+	const struct options *o = cli->options;
+	struct accepted_loss losses[LOSSES_MAX];
+	size_t loss_count;
+	int code = take_losses(cli, losses, &loss_count);
+	if (code != EXIT_FINE)
+		return code;
+	log_setup((enum log_format)o->log_format, (enum log_level)o->log_level);
+	block_signals();
+
+	char error[256];
+	if (*o->http_listen) {
+		if (http_start(o->http_listen, o->kafka_group, error, sizeof(error)))
+			return cli_fail(cli, EXIT_CONFIG, "http.listen: %s", error);
+		LOG(LOG_INFO, "http listening", LOG_I("port", http_port()));
+	}
+	uint8_t digest_key[16];
+	enum waited waited = wait_for_ledger(o, digest_key);
+	if (waited == WAITED_READY)
+		waited = wait_for_topics(o);
+	code = waited == WAITED_READY ? run_pipeline(cli, digest_key, losses, loss_count) : exit_code_of(waited);
+	http_stop();
+	for (size_t i = 0; i < loss_count; i++)
+		free((char *)losses[i].topic);
+	return code;
+}
+
+static const char *const flags[] = {"accept-loss=", NULL};
+
+const struct command command_run = {
+	.name = "run",
+	.arguments = "[--accept-loss TOPIC:PARTITION:FROM-TO]...",
+	.help = "the worker: consumes, credits, commits, until SIGTERM or SIGINT",
+	.flags = flags,
+	.flags_help = "  --accept-loss T:P:FROM-TO  consume a partition although exactly these offsets are lost\n",
+	.run = run,
+};

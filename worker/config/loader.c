@@ -1,0 +1,98 @@
+#include "worker/config/loader.h"
+
+#include "common/nearest.h"
+#include "worker/config/option_row.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+enum { SHOWN_BYTES_MAX = 80 }; /* of a wrong value, in an error */
+
+int loader_fail(struct loader *l, int code, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(l->error, l->error_size, format, arguments);
+	va_end(arguments);
+	return code;
+}
+
+static void put_shown(struct buf *out, struct slice value, bool secret)
+{
+	bool cut = value.len > SHOWN_BYTES_MAX;
+
+	if (secret) {
+		buf_puts(out, "the value (hidden)");
+		return;
+	}
+	buf_put_json_string(out, (struct slice){value.data, cut ? SHOWN_BYTES_MAX : value.len});
+	buf_puts(out, cut ? "..." : "");
+}
+
+static int fail_value(struct loader *l, const char *origin, struct slice key, struct slice value)
+{
+	const struct option_row *row = option_row_find(key);
+	struct buf message = BUF_INIT;
+
+	buf_append(&message, key.data, key.len);
+	buf_puts(&message, ": ");
+	put_shown(&message, value, row ? row->type == OPTION_SECRET : property_is_secret(key));
+	buf_puts(&message, " is not ");
+	if (row)
+		option_row_put_bounds(row, &message);
+	else
+		buf_printf(&message, "a text of 0 to %d bytes for one of at most %d properties",
+			   PROPERTY_VALUE_BYTES_MAX, PROPERTIES_MAX);
+	int code = loader_fail(l, EXIT_CONFIG, "%s (%s)", message.data, origin);
+	buf_release(&message);
+	return code;
+}
+
+/* Properties that have an option of their own: a pass-through would be a second, unseen way in. */
+static const char *own_key_of(struct slice property)
+{
+	static const char *const owned[][2] = {
+		{"kafka.bootstrap.servers", "kafka.brokers"},
+		{"kafka.metadata.broker.list", "kafka.brokers"},
+		{"kafka.group.id", "kafka.group"},
+	};
+	for (size_t i = 0; i < sizeof(owned) / sizeof(owned[0]); i++) {
+		if (slice_equal(property, slice_of(owned[i][0])))
+			return owned[i][1];
+	}
+	return NULL;
+}
+
+bool loader_knows(struct slice key)
+{
+	return option_row_find(key) || property_is_key(key);
+}
+
+int loader_set(struct loader *l, const char *origin, struct slice key, struct slice value)
+{
+	const struct option_row *row = option_row_find(key);
+	const char *own = own_key_of(key);
+
+	if (own)
+		return loader_fail(l, EXIT_CONFIG, "%.*s: the option for this is %s (%s)", (int)key.len, key.data, own,
+				   origin);
+	bool good = row ? option_row_set(row, &l->options, value) : property_list_set(&l->properties, key, value);
+	return good ? 0 : fail_value(l, origin, key, value);
+}
+
+const char *loader_nearest(struct slice key)
+{
+	struct nearest nearest = nearest_to(key);
+
+	for (size_t i = 0; i < option_row_count; i++)
+		nearest_offer(&nearest, option_rows[i].key);
+	return nearest.name;
+}
+
+void loader_set_defaults(struct loader *l)
+{
+	/* A default out of bounds is our bug. */
+	for (size_t i = 0; i < option_row_count; i++)
+		ENSURE(option_row_set(&option_rows[i], &l->options, slice_of(option_rows[i].standard)));
+}

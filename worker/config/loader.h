@@ -1,0 +1,38 @@
+/*
+ * Options in the making: values go in from one source after another, the later ones win, and the first
+ * that is wrong ends it. Internal to worker/options.c and the files beside this one.
+ *
+ * All functions that return a code: 0, or EXIT_CONFIG with one line in `error`, which names the option,
+ * the value (a secret's: not), what it may be and where it came from.
+ */
+#ifndef WORKER_CONFIG_LOADER_H
+#define WORKER_CONFIG_LOADER_H
+
+#include "worker/config/property_list.h"
+#include "worker/options.h"
+
+struct loader {
+	struct options options;
+	struct property_list properties;
+	char *error;
+	size_t error_size;
+};
+
+/* Fills `error`. Returns: `code`. */
+int loader_fail(struct loader *l, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+/* Whether there is an option of this name, a row or a pass-through property. */
+bool loader_knows(struct slice key);
+/* Sets one that loader_knows. `origin` is what an error blames: a variable, a flag, a line of a file. */
+must_use int loader_set(struct loader *l, const char *origin, struct slice key, struct slice value);
+/* The known key that an unknown one may stand for, or NULL. */
+const char *loader_nearest(struct slice key);
+
+void loader_set_defaults(struct loader *l);
+must_use int loader_read_file(struct loader *l, const char *path);
+must_use int loader_read_environment(struct loader *l, char *const *environment);
+
+/* Returns: the variable's value, or NULL. */
+const char *environment_find(char *const *environment, struct slice name);
+
+#endif

@@ -1,0 +1,126 @@
+/*
+ * delivery-worker: one binary with subcommands. Here: find the command, load the options, run it.
+ */
+#include "common/log.h"
+#include "common/nearest.h"
+#include "common/version.h"
+#include "schemas/event.h"
+#include "worker/cli/cli.h"
+#include "worker/cli/help.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+static const struct command *const commands[] = {
+	&command_run,
+	&command_check,
+	&command_migrate,
+	&command_rules,
+	&command_produce,
+	&command_decode,
+	&command_explain,
+	&command_audit,
+	&command_lag,
+	&command_version,
+	NULL,
+};
+
+static const struct command *find_command(const char *name)
+{
+	for (const struct command *const *command = commands; *command; command++) {
+		if (strcmp((*command)->name, name) == 0)
+			return *command;
+	}
+	return NULL;
+}
+
+static int fail_unknown(const char *name)
+{
+	struct nearest nearest = nearest_to(slice_of(name));
+
+	if (name[0] == '-') {
+		fprintf(stderr, "delivery-worker: the command comes first, before %s; see delivery-worker --help\n",
+			name);
+		return EXIT_USAGE;
+	}
+	for (const struct command *const *command = commands; *command; command++)
+		nearest_offer(&nearest, (*command)->name);
+	fprintf(stderr, "delivery-worker: unknown command \"%s\"; %s%s\n", name, nearest.name ? "nearest is " : "see ",
+		nearest.name ? nearest.name : "delivery-worker --help");
+	return EXIT_USAGE;
+}
+
+static bool is_help(const char *argument)
+{
+	return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
+}
+
+/* `help`, `help COMMAND`, `help options [--markdown|--sample]`. */
+static int help(int argc, char **argv)
+{
+	const struct command *command;
+
+	if (argc == 1) {
+		help_program(commands);
+	} else if (strcmp(argv[1], "options") == 0) {
+		return help_options(argv[2]);
+	} else if ((command = find_command(argv[1])) != NULL) {
+		help_command(command);
+	} else {
+		return fail_unknown(argv[1]);
+	}
+	return EXIT_FINE;
+}
+
+static int run_command(const struct command *command, int argc, char **argv)
+{
+	struct cli cli = {.command = command, .argc = argc, .argv = argv};
+	struct options options;
+	char error[1024];
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		if (is_help(argv[i])) {
+			help_command(command);
+			return EXIT_FINE;
+		}
+	}
+	int code = options_load(&options, &cli.argc, argv, environ, command->flags, error, sizeof(error));
+	if (code)
+		return cli_fail(&cli, code, "%s", error);
+	log_setup((enum log_format)options.log_format, (enum log_level)options.log_level);
+	cli.options = &options;
+	code = command->run(&cli);
+	options_release(&options);
+	return code;
+}
+
+/* A result that could not be written is not a result; a reader that left early (`| head`) is no error. */
+static int finish(int code)
+{
+	errno = 0;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return code;
+	if (errno != EPIPE && errno != 0)
+		fprintf(stderr, "delivery-worker: cannot write the result: %s\n", strerror(errno));
+	return code == EXIT_FINE && errno != EPIPE ? EXIT_UNAVAILABLE : code;
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *command;
+
+	signal(SIGPIPE, SIG_IGN); /* a closed socket is an error to handle, not an end */
+	event_setup();
+	if (argc < 2) {
+		fprintf(stderr, "delivery-worker: no command; see delivery-worker --help\n");
+		return EXIT_USAGE;
+	}
+	if (strcmp(argv[1], "--version") == 0)
+		return finish(printf("delivery-worker %s\n", program_version) < 0);
+	if (is_help(argv[1]) || strcmp(argv[1], "help") == 0)
+		return finish(help(argc - 1, argv + 1));
+	command = find_command(argv[1]);
+	return command ? finish(run_command(command, argc - 1, argv + 1)) : fail_unknown(argv[1]);
+}
