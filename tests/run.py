@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""
+Runs the tests, suite by suite, and counts them.
+
+    tests/run.py [--build DIR] [--only TEXT] [SUITE...]
+
+Suites, in this order: unit and component (one executable for each tests/<suite>/test_*.c, built by make), conformance
+and integration (unittest, tests/<suite>/test_*.py; the integration tests of one run share one set of servers).
+--only takes the tests whose name holds TEXT. The last line is the count. Exit code 1 when a test failed or none ran.
+
+A C test that cannot run says so by a line `skipped: reason`; it counts as skipped then, not as passed.
+"""
+
+import argparse
+import concurrent.futures
+import faulthandler
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+TESTS = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(TESTS)
+
+# Seconds that a suite may take on two cores before the summary complains, and that one test may take at all.
+BUDGET_S = {"unit": 60, "component": 180, "conformance": 120, "integration": 900}
+LIMIT_S = {"unit": 120, "component": 300, "conformance": 300, "integration": 300}
+C_SUITES = ("unit", "component")
+
+CHECK_SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.M)
+SKIPPED = re.compile(r"^skipped: (.*)$", re.M)
+
+
+class Count:
+    def __init__(self, passed=0, failed=0, skipped=0):
+        self.passed, self.failed, self.skipped = passed, failed, skipped
+
+    def add(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+
+    def total(self):
+        return self.passed + self.failed + self.skipped
+
+    def __str__(self):
+        return f"{self.passed} passed, {self.failed} failed" + (f", {self.skipped} skipped" if self.skipped else "")
+
+
+def indent(text):
+    return "".join(f"    {line}\n" for line in text.rstrip().splitlines())
+
+
+# C: executables linked with check
+
+
+def run_bounded(command, limit_s):
+    """Runs a command in a process group of its own. Returns (exit code or None when time was up, output)."""
+    with tempfile.TemporaryFile() as out:
+        child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+            start_new_session=True)
+        code = None
+        try:
+            code = child.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            # Also what the test left behind: a case that failed may not have stopped its servers.
+            try:
+                os.killpg(child.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            child.wait()
+        out.seek(0)
+        return code, out.read().decode(errors="replace")
+
+
+def judge(code, output, limit_s):
+    """Returns (count, what is wrong or None, reasons of skips)."""
+    summaries = CHECK_SUMMARY.findall(output)
+    checks, failures, errors = (sum(int(row[i]) for row in summaries) for i in range(3))
+    reasons = SKIPPED.findall(output)
+    failed = failures + errors
+    if code is None:
+        wrong = f"not finished after {limit_s} s"
+    elif code < 0:
+        wrong = f"ended by {signal.Signals(-code).name}"
+    elif not checks:
+        wrong = f"ran no check (exit {code})"
+    elif failed or code:
+        wrong = f"exit {code}"
+    else:
+        return Count(checks - len(reasons), 0, len(reasons)), None, reasons
+    return Count(max(0, checks - max(failed, 1)), max(failed, 1), 0), wrong, reasons
+
+
+def run_executable(suite, name, path):
+    started = time.monotonic()
+    if not os.access(path, os.X_OK):
+        return Count(failed=1), f"FAIL {name}: not built ({path})\n"
+    code, output = run_bounded([path], LIMIT_S[suite])
+    count, wrong, reasons = judge(code, output, LIMIT_S[suite])
+    took = time.monotonic() - started
+    text = f"{'FAIL' if wrong else 'ok  '} {name}: {count} ({took:.1f} s){': ' + wrong if wrong else ''}\n"
+    text += "".join(f"    skipped: {reason}\n" for reason in reasons)
+    return count, text + (indent(output) if wrong else "")
+
+
+def run_c_suite(suite, options):
+    """Unit tests by as many at a time as there are cores; component tests start servers and go one by one."""
+    sources = sorted(name[:-2] for name in os.listdir(os.path.join(TESTS, suite))
+        if name.startswith("test_") and name.endswith(".c") and options.only in name)
+    count = Count()
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() if suite == "unit" else 1) as pool:
+        runs = [pool.submit(run_executable, suite, name, os.path.join(options.build, "tests", suite, name))
+            for name in sources]
+        try:
+            for run in runs:
+                one, text = run.result()
+                count.add(one)
+                print(text, end="", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return count
+
+
+# Python: unittest, each suite in a process of its own, so that a hang or a crash costs that suite only
+
+
+class Result(unittest.TestResult):
+    """Prints a line a test as it ends, and what a failing one had to say."""
+
+    def __init__(self, limit_s):
+        super().__init__()
+        self.buffer = True
+        self.limit_s = limit_s
+        self.count = Count()
+        self.wrong = []
+        self.reason = None
+        self.succeeded = False
+        self.started = 0.0
+
+    def startTest(self, test):
+        super().startTest(test)
+        faulthandler.dump_traceback_later(self.limit_s, exit=True, file=sys.__stderr__)
+        self.wrong, self.reason, self.succeeded, self.started = [], None, False, time.monotonic()
+
+    def stopTest(self, test):
+        faulthandler.cancel_dump_traceback_later()
+        super().stopTest(test)
+        if not (self.wrong or self.reason or self.succeeded):
+            self.wrong.append("interrupted\n")
+        self.close(test)
+
+    def close(self, test):
+        took = time.monotonic() - self.started
+        name = test.id()
+        if self.wrong:
+            self.count.failed += 1
+            self.say(f"FAIL {name} ({took:.1f} s)\n{indent(''.join(self.wrong))}")
+        elif self.reason is not None:
+            self.count.skipped += 1
+            self.say(f"skip {name}: {self.reason}\n")
+        else:
+            self.count.passed += 1
+            self.say(f"ok   {name} ({took:.1f} s)\n")
+        self.wrong, self.reason = [], None
+
+    @staticmethod
+    def say(text):
+        sys.__stdout__.write(text)
+        sys.__stdout__.flush()
+
+    def note(self, test, error):
+        # The base class's text: without unittest's own frames, with what the test printed.
+        self.wrong.append(self._exc_info_to_string(error, test))
+        if not hasattr(test, "_testMethodName"):
+            # Set-up or tear-down of a class or module: no test is running.
+            self.close(test)
+
+    def addSuccess(self, test):
+        self.succeeded = True
+
+    def addExpectedFailure(self, test, err):
+        self.succeeded = True
+
+    def addError(self, test, err):
+        self.note(test, err)
+
+    def addFailure(self, test, err):
+        self.note(test, err)
+
+    def addSubTest(self, test, subtest, err):
+        if err is not None:
+            self.wrong.append(f"{subtest}\n" + self._exc_info_to_string(err, test))
+
+    def addSkip(self, test, reason):
+        self.reason = reason
+        if not hasattr(test, "_testMethodName"):
+            self.close(test)
+
+    def addUnexpectedSuccess(self, test):
+        self.wrong.append("was expected to fail and did not\n")
+
+
+def flatten(suite):
+    for item in suite:
+        if isinstance(item, unittest.TestSuite):
+            yield from flatten(item)
+        else:
+            yield item
+
+
+def child_main(suite, only, path):
+    """Runs one Python suite here and writes its count into the file at `path`."""
+    sys.path.insert(0, TESTS)
+    folder = os.path.join(TESTS, suite)
+    found = unittest.TestLoader().discover(folder, "test_*.py", folder)
+    wanted = unittest.TestSuite(test for test in flatten(found) if only in test.id())
+    result = Result(LIMIT_S[suite])
+    wanted.run(result)
+    with open(path, "w", encoding="ascii") as out:
+        json.dump(vars(result.count), out)
+
+
+def run_python_suite(suite, options):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "count.json")
+        child = subprocess.Popen(
+            [sys.executable, os.path.abspath(__file__), "--child", path, "--build", options.build,
+                "--only", options.only, suite],
+            stdin=subprocess.DEVNULL, cwd=ROOT)
+        try:
+            code = child.wait()
+        except KeyboardInterrupt:
+            # From the terminal it was interrupted too, and is taking its servers down.
+            try:
+                child.wait(10)
+            except subprocess.TimeoutExpired:
+                child.send_signal(signal.SIGINT)
+                child.wait(30)
+            raise
+        if not os.path.exists(path):
+            print(f"FAIL {suite}: the test process ended with {code} and gave no count")
+            return Count(failed=1)
+        with open(path, encoding="ascii") as count:
+            return Count(**json.load(count))
+
+
+def announce_data():
+    shared = os.path.join(os.path.dirname(ROOT), "shared", "data")
+    if "DW_TEST_DATA" not in os.environ and os.path.isdir(shared):
+        os.environ["DW_TEST_DATA"] = shared
+    print(f"data sets: {os.environ.get('DW_TEST_DATA') or 'none, tests that need them are skipped'}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", default=os.environ.get("DW_TEST_BUILD") or os.path.join(ROOT, "build"))
+    parser.add_argument("--only", default="", metavar="TEXT")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(BUDGET_S))
+    options = parser.parse_args()
+    options.build = os.path.abspath(options.build)
+    os.environ["DW_TEST_BUILD"] = options.build
+    for suite in options.suites:
+        if suite not in BUDGET_S:
+            parser.error(f"unknown suite {suite}; {', '.join(BUDGET_S)}")
+    if options.child:
+        child_main(options.suites[0], options.only, options.child)
+        return 0
+
+    announce_data()
+    total, times = Count(), []
+    for suite in options.suites or BUDGET_S:
+        print(f"== {suite}", flush=True)
+        started = time.monotonic()
+        count = (run_c_suite if suite in C_SUITES else run_python_suite)(suite, options)
+        if not count.total() and not options.only:
+            print(f"FAIL {suite}: no test ran")
+            count.failed += 1
+        total.add(count)
+        times.append((suite, time.monotonic() - started, count))
+    print("== time")
+    for suite, took, count in times:
+        over = ", OVER BUDGET" if took > BUDGET_S[suite] else ""
+        print(f"{suite}: {count}; {took:.1f} s of {BUDGET_S[suite]} s{over}")
+    print(total, flush=True)
+    return 1 if total.failed or not total.total() - total.skipped else 0
+
+
+if __name__ == "__main__":
+    # As Ctrl-C: what runs is stopped, servers included.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

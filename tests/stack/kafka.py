@@ -1,0 +1,196 @@
+"""The brokers a stack can have: one node of Apache Kafka, or librdkafka's mock cluster."""
+
+import base64
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import uuid
+
+from .process import Process, Server, StackError, accepts, free_port
+
+VERSION = "4.1.1"
+POM = os.path.join(os.path.dirname(__file__), "kafka-pom.xml")
+
+# In full, so that Maven need not look up what the short name stands for.
+COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+
+# One node that is broker and controller. Groups form at once (the broker's own default waits 3 s for
+# members), nothing expires, nothing is made by a typing error. A killed broker's successor is let in when the
+# session of the dead one has run out.
+PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=5
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=2
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+log.retention.ms=-1
+log.retention.bytes=-1
+"""
+
+
+def cache_folder():
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "delivery-worker", f"kafka-{VERSION}")
+
+
+def fetch_jars():
+    """Returns the folder of the broker's jars, fetched once a machine. Safe when several do it at a time."""
+    folder = cache_folder()
+    if os.path.isdir(folder):
+        return folder
+    for tool in ("java", "mvn"):
+        if not shutil.which(tool):
+            raise StackError(f"{tool} not found: Apache Kafka needs it (tests/deps.sh kafka)")
+    os.makedirs(os.path.dirname(folder), exist_ok=True)
+    # Everyone fetches into a folder of their own; the first rename wins, so a half-filled cache is never seen.
+    fresh = tempfile.mkdtemp(prefix="kafka-", dir=os.path.dirname(folder))
+    try:
+        done = subprocess.run(
+            ["mvn", "-q", "-B", "-f", POM, f"-Dkafka.version={VERSION}", COPY_JARS,
+                f"-DoutputDirectory={fresh}"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            raise StackError(f"mvn could not fetch Apache Kafka {VERSION}:\n{done.stdout}")
+        try:
+            os.rename(fresh, folder)
+        except OSError:
+            if not os.path.isdir(folder):
+                raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+class ApacheKafka(Server):
+    LABEL = f"Apache Kafka {VERSION}, one node"
+
+    def __init__(self, folder, keeper, tools):
+        super().__init__("kafka", folder, keeper)
+        self.topics_tool = os.path.join(tools, "kafka_topics")
+        self.data = os.path.join(folder, "kafka")
+        self.properties = os.path.join(folder, "server.properties")
+        self.jars = None
+
+    def init(self):
+        self.jars = fetch_jars()
+
+    def _java(self, heap, main, *arguments):
+        return ["java", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:-UsePerfData",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{self.jars}/*", main, *arguments]
+
+    def _configure(self):
+        """Ports may change from start to start, the storage and its cluster id stay."""
+        with open(self.properties, "w", encoding="ascii") as out:
+            out.write(PROPERTIES.format(port=self.port, controller=free_port(), data=self.data))
+        if os.path.isdir(self.data):
+            return
+        # An id that begins with a dash would be taken for an option.
+        cluster = "d" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
+        done = subprocess.run(
+            self._java("128m", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", self.properties),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            raise StackError(f"kafka could not format its storage: {done.stderr or done.stdout}")
+
+    def launch(self):
+        self._configure()
+        self.process.launch(self._java("512m", "kafka.Kafka", self.properties))
+
+    def ready(self):
+        if not accepts(self.port):
+            return False
+        listed = subprocess.run(["kcat", "-L", "-b", self.brokers, "-m", "2"], capture_output=True, text=True)
+        return f"broker 1 at {self.brokers}" in listed.stdout
+
+    @property
+    def brokers(self):
+        return f"127.0.0.1:{self.port}"
+
+    def stop(self):
+        self.process.stop(signal.SIGTERM, 60)
+
+    def topics(self, verb, *targets):
+        """create NAME:PARTITIONS[:KEY=VALUE,...], grow NAME:PARTITIONS, delete NAME, truncate NAME:PARTITION:OFFSET."""
+        done = subprocess.run([self.topics_tool, self.brokers, verb, *targets], capture_output=True, text=True)
+        if done.returncode:
+            raise StackError(done.stderr.strip())
+
+    def group_tool(self, *arguments):
+        """The broker's own consumer group command, 1.5 s a call. Returns what it prints."""
+        done = subprocess.run(
+            self._java("128m", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+                "--bootstrap-server", self.brokers, *arguments),
+            capture_output=True, text=True)
+        if done.returncode or "Error:" in done.stdout:
+            raise StackError(f"consumer group command: {done.stderr or done.stdout}")
+        return done.stdout
+
+
+class MockKafka:
+    """tests/tools/mock_broker.c. No admin API and 5 MiB a partition, but there at once and without Java."""
+
+    LABEL = "mock cluster of librdkafka"
+
+    def __init__(self, folder, keeper, tools):
+        self.tool = os.path.join(tools, "mock_broker")
+        self.process = Process("kafka", os.path.join(folder, "kafka.log"), keeper)
+        self.brokers = None
+
+    def init(self):
+        if not os.path.exists(self.tool):
+            raise StackError(f"{self.tool} is not built (make tests)")
+
+    def start(self):
+        if self.brokers:
+            self.order("up 1")
+            return
+        self.process.launch([self.tool], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.brokers = self._answer()
+
+    def _answer(self):
+        line = self.process.child.stdout.readline().decode().strip()
+        if not line or line.startswith("error"):
+            raise StackError(f"mock_broker: {line or self.process.tail()}")
+        return line
+
+    def order(self, line):
+        self.process.child.stdin.write(line.encode() + b"\n")
+        self.process.child.stdin.flush()
+        self._answer()
+
+    def topics(self, verb, *targets):
+        if verb != "create":
+            raise StackError(f"the mock cluster cannot {verb} topics")
+        for target in targets:
+            name, partitions = target.split(":")[:2]
+            self.order(f"topic {name} {partitions}")
+
+    def stop(self):
+        """Takes it off the network only: the process holds all that it keeps."""
+        self.order("down 1")
+
+    def kill(self):
+        self.process.kill()
+
+    def freeze(self):
+        self.process.freeze()
+
+    def thaw(self):
+        self.process.thaw()

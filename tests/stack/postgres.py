@@ -1,0 +1,128 @@
+"""A private PostgreSQL cluster: trust on loopback, durable as in production, thrown away at the end."""
+
+import csv
+import glob
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+from .process import Server, StackError, unprivileged_user
+
+SETTINGS = """
+listen_addresses = '127.0.0.1'
+max_connections = 100
+shared_buffers = 256MB
+fsync = on
+synchronous_commit = on
+max_wal_size = 4GB
+checkpoint_timeout = 15min
+log_line_prefix = '%m [%p] %a '
+log_lock_waits = on
+timezone = 'UTC'
+"""
+
+
+def find_binaries():
+    """The folder of initdb and postgres: Debian's newest, else where PATH leads."""
+    found = glob.glob("/usr/lib/postgresql/*/bin/initdb")
+    if found:
+        return os.path.dirname(max(found, key=lambda path: int(path.split("/")[4])))
+    initdb = shutil.which("initdb")
+    if not initdb:
+        raise StackError("initdb not found: PostgreSQL's server is not installed (make deps)")
+    return os.path.dirname(os.path.realpath(initdb))
+
+
+class Postgres(Server):
+    ROLE = "delivery"  # what workers connect as: no superuser, owns its databases
+
+    def __init__(self, folder, keeper):
+        # An immediate shutdown ends the backends too and frees the shared memory, which SIGKILL does not.
+        super().__init__("postgres", folder, keeper, signal.SIGQUIT)
+        self.user = unprivileged_user()
+        self.binaries = find_binaries()
+        self.data = os.path.join(folder, "postgres")
+        self.databases = 0
+
+    def init(self):
+        os.mkdir(self.data, 0o700)
+        sockets = os.path.join(self.folder, "socket")
+        os.mkdir(sockets)
+        identity = {}
+        if self.user:
+            for path in (self.data, sockets):
+                os.chown(path, self.user.pw_uid, self.user.pw_gid)
+            identity = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
+        made = subprocess.run(
+            [f"{self.binaries}/initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C",
+                "--no-sync"],
+            capture_output=True, text=True, cwd="/", **identity)
+        if made.returncode:
+            raise StackError(f"initdb: {made.stderr}")
+        with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="ascii") as conf:
+            conf.write(SETTINGS + f"unix_socket_directories = '{sockets}'\n")
+
+    def launch(self):
+        self.process.launch([f"{self.binaries}/postgres", "-D", self.data, "-p", str(self.port)], user=self.user)
+
+    def ready(self):
+        try:
+            return self.psql("SHOW data_directory", "postgres")[0][0] == self.data
+        except StackError:
+            return False
+
+    def stop(self):
+        """A fast shutdown: sessions are cut, nothing is lost."""
+        self.process.stop(signal.SIGINT, 30)
+
+    def crash(self):
+        """An immediate shutdown: the next start recovers from the log."""
+        self.process.stop(signal.SIGQUIT, 30)
+
+    def restart(self):
+        self.stop()
+        self.start()
+
+    def dsn(self, database):
+        return f"postgresql://{self.ROLE}@127.0.0.1:{self.port}/{database}"
+
+    def new_database(self, name=None):
+        """Creates an empty database that the workers' role owns. Returns its name."""
+        self.databases += 1
+        name = name or f"ledger_{self.databases}"
+        self.psql(f"CREATE DATABASE {name} OWNER {self.ROLE}", "postgres")
+        return name
+
+    def psql(self, sql, database):
+        """Runs SQL as superuser. Returns rows of text, NULL as None. `database` may be a DSN of this server."""
+        database = re.sub(r"^.*/", "", database)
+        command = ["psql", "-X", "-q", "-t", "--csv", "-P", "null=\\N", "-v", "ON_ERROR_STOP=1",
+            "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database]
+        env = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+        env["PGOPTIONS"] = "-c search_path=delivery,public"
+        env["PGCONNECT_TIMEOUT"] = "10"
+        done = subprocess.run(command, input=sql, capture_output=True, text=True, env=env)
+        if done.returncode:
+            raise StackError(f"psql: {done.stderr.strip()}")
+        return [tuple(None if cell == "\\N" else cell for cell in row) for row in csv.reader(io.StringIO(done.stdout))]
+
+    def save(self, name):
+        """Copies the cluster as it is after a clean stop, and goes on: a backup to restore later."""
+        self.stop()
+        self._copy(self.data, os.path.join(self.folder, f"backup-{name}"))
+        self.start()
+
+    def restore(self, name):
+        """Puts a saved copy in the cluster's place: what was committed since is gone."""
+        self.stop()
+        shutil.rmtree(self.data)
+        self._copy(os.path.join(self.folder, f"backup-{name}"), self.data)
+        self.start()
+
+    @staticmethod
+    def _copy(source, target):
+        # cp keeps the owner, which shutil.copytree does not.
+        subprocess.run(["cp", "-a", source, target], check=True)
