@@ -14,6 +14,7 @@ HARDENING := -fstack-protector-strong -fstack-clash-protection -fPIE -D_FORTIFY_
 LINK_HARDENING := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 OPTIMIZE := -O2 -g
 
+comma := ,
 # make SANITIZE=address (with undefined), SANITIZE=thread; objects go to a folder of their own.
 ifdef SANITIZE
 BUILD := $(BUILD)/$(SANITIZE)
@@ -22,7 +23,6 @@ HARDENING := -fPIE -fsanitize=$(sanitizers) -fno-omit-frame-pointer -fno-sanitiz
 OPTIMIZE := -O1 -g
 LINK_HARDENING := -pie -fsanitize=$(sanitizers)
 endif
-comma := ,
 
 CPPFLAGS += -I. -I$(BUILD)/gen -D_GNU_SOURCE
 CFLAGS += -std=c17 -pthread $(OPTIMIZE) $(WARNINGS) $(HARDENING) -ffile-prefix-map=$(CURDIR)/= \

@@ -198,10 +198,14 @@ static void run_round(struct lag_row *cursor, size_t count)
 		any_silent = true;
 		if (!self.silent)
 			LOG(LOG_WARN, "no answer about the log's end; lag will be unknown",
-			    LOG_S("topic", cursor->topic), LOG_I("partition", cursor->partition), LOG_S("error", kafka_admin_error(self.admin)));
+			    LOG_S("topic", cursor->topic), LOG_I("partition", cursor->partition),
+			    LOG_S("error", kafka_admin_error(self.admin)));
 		self.silent = true;
 	}
 	self.silent = any_silent;
+	/* The one regular contact that there is with the brokers: consumers hear from librdkafka only of change. */
+	if (count > 0)
+		metric_set(METRIC_UP_KAFKA, !any_silent);
 }
 
 static void *lag_main(void *argument)
