@@ -377,12 +377,27 @@ START_TEST(test_batch__requests_are_summed_by_partner)
 }
 END_TEST
 
+/* As many as records, so that names share places in the table. */
 START_TEST(test_batch__a_request_for_each_of_many_partners)
 {
-	set_partners("abcdefgh");
-	ck_assert_uint_eq(batch_collect_requests(&batch, NULL, &ten), MAX);
-	for (char name[] = "pa"; name[1] <= 'h'; name[1]++)
-		check_request(MAX, name, 10, 20, 1);
+	enum { LARGE = 500 };
+	static struct record many[LARGE];
+	static char names[LARGE][24];
+	struct batch large;
+	struct record_list list = {0};
+
+	batch_init(&large, LARGE);
+	for (size_t i = 0; i < LARGE; i++) {
+		snprintf(names[i], sizeof(names[i]), "partner-%zu", i);
+		many[i] = (struct record){.partition = &partition, .event = {.partner_id = slice_of(names[i])}};
+		record_list_append(&list, &many[i]);
+	}
+	batch_load(&large, &list);
+	ck_assert_uint_eq(batch_collect_requests(&large, NULL, &ten), LARGE);
+	for (size_t i = 0; i < LARGE; i++)
+		if (!slice_equal(large.requests[i].partner_id, slice_of(names[i])) || large.requests[i].wanted != 1)
+			ck_abort_msg("request %zu", i);
+	batch_release(&large);
 }
 END_TEST
 

@@ -131,7 +131,7 @@ static void begin(void)
 	char error[128];
 
 	cond_init(&changed);
-	ck_assert_int_eq(lag_start(&settings, INTERVAL_MS, error, sizeof(error)), 0);
+	ck_assert_int_eq(lag_start(&settings, "events", INTERVAL_MS, error, sizeof(error)), 0);
 	ck_assert_int_eq(opened, 1);
 }
 
@@ -439,7 +439,7 @@ START_TEST(test_lag__start_reports_what_the_client_says)
 	const struct kafka_settings settings = {.brokers = "refused", .group = "g"};
 	char error[128] = "";
 
-	ck_assert_int_eq(lag_start(&settings, INTERVAL_MS, error, sizeof(error)), -1);
+	ck_assert_int_eq(lag_start(&settings, "events", INTERVAL_MS, error, sizeof(error)), -1);
 	ck_assert_str_eq(error, "refused");
 	lag_stop(); /* does nothing */
 }

@@ -214,6 +214,8 @@ START_TEST(test_record__blocks_are_used_again_within_their_class)
 	ck_assert_uint_eq(b->block_size, 8192);
 	record_free(&pool, b);
 	record_free(&pool, a);
+	ck_assert_ptr_eq(pool.free[0], a); /* kept, not the allocator's again */
+	ck_assert_ptr_eq(pool.free[4], b);
 	struct record *c = record_new(&pool, &larger, NULL);
 	ck_assert_ptr_eq(c, b); /* another length, the same class */
 	struct record *d = record_new(&pool, &small, NULL);
@@ -221,6 +223,11 @@ START_TEST(test_record__blocks_are_used_again_within_their_class)
 	struct record *e = record_new(&pool, &small, NULL); /* none is left: a new one */
 	ck_assert_ptr_ne(e, a);
 	ck_assert_uint_eq(pool.live, 3);
+	/* Two of a class go and come. */
+	record_free(&pool, d);
+	record_free(&pool, e);
+	struct record *f = record_new(&pool, &small, NULL), *g = record_new(&pool, &small, NULL);
+	ck_assert((f == d && g == e) || (f == e && g == d));
 	record_free(&pool, c);
 	record_free(&pool, d);
 	record_free(&pool, e);
@@ -363,6 +370,7 @@ START_TEST(test_record__lists_are_first_in_first_out)
 	struct record_list list = {0};
 	records[0].next = &records[3];
 	record_list_append(&list, &records[0]);
+	ck_assert_ptr_null(list.last->next);
 	record_list_append(&list, &records[1]);
 	ck_assert_ptr_eq(record_list_take(&list), &records[0]);
 	ck_assert_ptr_null(records[0].next);

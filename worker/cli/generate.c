@@ -12,8 +12,8 @@
 enum {
 	STEPS_MAX = 10,
 	EVENTS_AN_ORDER = 8,
-	RECENT = 4096,    /* records that a repeat is taken from */
-	HELD_MAX = 2048,  /* stragglers at once */
+	RECENT = 4096,   /* records that a repeat is taken from */
+	HELD_MAX = 2048, /* stragglers at once */
 	DRIVERS = 5000,
 	KEY_BYTES = 24,
 };
@@ -43,7 +43,7 @@ struct record {
 struct generator {
 	struct generate_options options;
 	struct prng prng;
-	int64_t made;      /* records handed out */
+	int64_t made; /* records handed out */
 	int64_t spacing_us;
 	uint64_t orders_begun;
 	uint64_t bad_made;
@@ -134,15 +134,16 @@ static void put_event(struct generator *g, const struct order *o, struct buf *ou
 	/* Whole milliseconds, as most publishers have them. */
 	timestamp_format((g->options.start_us + g->made * g->spacing_us) / 1000 * 1000, timestamp);
 
-	buf_printf(out, "{\"event_id\":\"%016" PRIx64 ".%s\",\"order_id\":\"o-%016" PRIx64 "\",\"status\":\"%s\"", o->id,
-	           step == STEP_REFUND ? "refund" : name, o->id, name);
+	buf_printf(out, "{\"event_id\":\"%016" PRIx64 ".%s\",\"order_id\":\"o-%016" PRIx64 "\",\"status\":\"%s\"",
+		   o->id, step == STEP_REFUND ? "refund" : name, o->id, name);
 	buf_printf(out, ",\"timestamp\":\"%s\"", timestamp);
 	if (o->customer)
 		buf_printf(out, ",\"customer_id\":\"c%" PRIu64 "\"", o->customer);
 	buf_printf(out, ",\"partner_id\":\"p%" PRIu64 "\"", o->partner);
 	/* What happens on the road is told without the money now and then. */
 	if (status_is_decisive(status) || status == STATUS_CREATED || !prng_percent(&g->prng, 15))
-		buf_printf(out, ",\"amount_minor\":%" PRId64 ",\"currency\":\"%s\"", o->amount_minor, currency_of(o->partner));
+		buf_printf(out, ",\"amount_minor\":%" PRId64 ",\"currency\":\"%s\"", o->amount_minor,
+			   currency_of(o->partner));
 	if (step == STEP_REFUND)
 		buf_printf(out, ",\"refunded_total_minor\":%" PRId64, 1 + o->amount_minor / (2 + (int64_t)(o->id % 4)));
 	if (status >= STATUS_ASSIGNED)
@@ -175,20 +176,24 @@ static void put_repeated(struct buf *out, char c, int count)
 	out->len += (size_t)count;
 }
 
+#define BAD_ORDER "{\"order_id\":\"%s\""
+#define BAD_EVENT BAD_ORDER ",\"status\":\"created\""
+#define BAD_TIME ",\"timestamp\":\"2026-01-01T00:00:00Z\""
+
 /* One of each fault that a record of its own can have; %s is an order id. */
 static const char *const bad_values[] = {
-	"{\"order_id\":\"%s\",\"status\":\"created\"",                                                     /* not_json */
-	"",                                                                                                /* not_json */
-	"{\"order_id\":\"%s\",\"status\":\"created\",\"timestamp\":\"2026-01-01T00:00:00Z\",\"reason\":\"\xff\"}", /* invalid_utf8 */
-	"{\"order_id\":\"%s\",\"x\":[[[[[[[[1]]]]]]]]}",                                                   /* too_deep */
-	"{\"order_id\":\"%s\",\"order_id\":\"x\"}",                                                        /* duplicate_member */
-	"[\"%s\"]",                                                                                        /* not_object */
-	"{\"order_id\":\"%s\",\"status\":\"created\"}",                                                    /* missing_field */
-	"{\"order_id\":\"%s\",\"status\":\"created\",\"timestamp\":1767225600}",                           /* wrong_type */
-	"{\"order_id\":\"%s\",\"status\":\"created\",\"timestamp\":\"2026-02-30T00:00:00Z\"}",             /* bad_format */
-	"{\"order_id\":\"%s\",\"status\":\"created\",\"timestamp\":\"1999-12-31T00:00:00Z\"}",             /* out_of_range */
-	"{\"order_id\":\"%s\",\"status\":\"eaten\",\"timestamp\":\"2026-01-01T00:00:00Z\"}",               /* unknown_status */
-	"{\"order_id\":\"%s\",\"status\":\"created\",\"timestamp\":\"2026-01-01T00:00:00Z\",\"schema_version\":2}",
+	BAD_EVENT,                                            /* not_json */
+	"",                                                   /* not_json */
+	BAD_EVENT BAD_TIME ",\"reason\":\"\xff\"}",           /* invalid_utf8 */
+	BAD_ORDER ",\"x\":[[[[[[[[1]]]]]]]]}",                /* too_deep */
+	BAD_ORDER ",\"order_id\":\"x\"}",                     /* duplicate_member */
+	"[\"%s\"]",                                           /* not_object */
+	BAD_EVENT "}",                                        /* missing_field */
+	BAD_EVENT ",\"timestamp\":1767225600}",               /* wrong_type */
+	BAD_EVENT ",\"timestamp\":\"2026-02-30T00:00:00Z\"}", /* bad_format */
+	BAD_EVENT ",\"timestamp\":\"1999-12-31T00:00:00Z\"}", /* out_of_range */
+	BAD_ORDER ",\"status\":\"eaten\"" BAD_TIME "}",       /* unknown_status */
+	BAD_EVENT BAD_TIME ",\"schema_version\":2}",          /* unsupported_version */
 };
 
 static struct generated make_bad(struct generator *g)

@@ -25,10 +25,10 @@ struct generate_options {
 	unsigned duplicate_percent; /* exact repeats of an earlier record */
 	unsigned late_percent;      /* events that come up to LATE_RECORDS records later than due */
 	unsigned bad_percent;       /* records that the decoder refuses */
-	bool all_delivered;  /* no order fails, is cancelled, returned or refunded */
-	bool delivered_only; /* an order is one event, its delivery */
-	bool tombstones;     /* null values among the malformed ones; NDJSON has none */
-	int64_t start_us;    /* the first event's timestamp */
+	bool all_delivered;         /* no order fails, is cancelled, returned or refunded */
+	bool delivered_only;        /* an order is one event, its delivery */
+	bool tombstones;            /* null values among the malformed ones; NDJSON has none */
+	int64_t start_us;           /* the first event's timestamp */
 };
 
 enum { GENERATE_SPACING_US = 50000, GENERATE_LATE_RECORDS = 5000 };

@@ -130,9 +130,10 @@ static void show_progress(struct produce_run *run)
 	int64_t passed_us = clock_mono_us() - run->started_us;
 	double rate = passed_us > 0 ? (double)run->sent * 1e6 / (double)passed_us : 0;
 	if (run->source.total > 0) {
-		int cells = (int)((done < run->source.total ? done : run->source.total) * BAR_CELLS / run->source.total);
+		int cells =
+			(int)((done < run->source.total ? done : run->source.total) * BAR_CELLS / run->source.total);
 		fprintf(stderr, "\r[%.*s%.*s] %3d%%  ", cells, "##############################", BAR_CELLS - cells,
-		        "                              ", cells * 100 / BAR_CELLS);
+			"                              ", cells * 100 / BAR_CELLS);
 	} else {
 		fputc('\r', stderr);
 	}
@@ -166,7 +167,8 @@ static void fail_slot(struct produce_run *run, int slot, int result)
 {
 	/* As a report would; told at once, it has none. */
 	on_delivered(run, (void *)(intptr_t)slot, (enum kafka_delivery)result,
-	             result == KAFKA_TOO_LARGE ? "too large for the client's message.max.bytes" : "refused by the client");
+		     result == KAFKA_TOO_LARGE ? "too large for the client's message.max.bytes"
+					       : "refused by the client");
 }
 
 /* Returns: false when the brokers are away. */
@@ -183,8 +185,10 @@ static bool send_record(struct produce_run *run, const struct generated *record)
 	buf_clear(value);
 	if (slice_present(record->value))
 		buf_append(value, record->value.data, record->value.len);
-	struct kafka_message m = {.topic = run->cli->options->kafka_topic, .partition = run->partition, .key = record->key,
-	                          .value = slice_present(record->value) ? buf_slice(value) : (struct slice){NULL, 0}};
+	struct kafka_message m = {.topic = run->cli->options->kafka_topic,
+				  .partition = run->partition,
+				  .key = record->key,
+				  .value = slice_present(record->value) ? buf_slice(value) : (struct slice){NULL, 0}};
 	for (;;) {
 		int result = kafka_producer_send(run->producer, &m, (void *)(intptr_t)slot);
 		if (result == 0)
@@ -211,13 +215,13 @@ static int report(struct produce_run *run, int left)
 
 	if (run->terminal)
 		fputs("\r\033[K", stderr);
-	printf("%" PRId64 " sent, %" PRId64 " failed, %.1f MB, %.0f/s\n", run->sent, run->failed, (double)run->bytes / 1e6,
-	       seconds > 0 ? (double)run->sent / seconds : 0);
+	printf("%" PRId64 " sent, %" PRId64 " failed, %.1f MB, %.0f/s\n", run->sent, run->failed,
+	       (double)run->bytes / 1e6, seconds > 0 ? (double)run->sent / seconds : 0);
 	if (fatal)
 		return cli_fail(run->cli, EXIT_UNAVAILABLE, "the client has given up: %s", fatal);
 	if (left > 0)
-		return cli_fail(run->cli, EXIT_UNAVAILABLE, "no report from the brokers for %d s; %d records are uncertain",
-		                STALL_MS / 1000, left);
+		return cli_fail(run->cli, EXIT_UNAVAILABLE,
+				"no report from the brokers for %d s; %d records are uncertain", STALL_MS / 1000, left);
 	if (run->failed > 0)
 		return cli_fail(run->cli, EXIT_FOUND_WRONG, "first failure: %s", run->reason);
 	return EXIT_FINE;
@@ -369,9 +373,9 @@ static int run_produce(struct cli *cli)
 	return code;
 }
 
-static const char *const flags[] = {"generate=", "seed=", "orders-alive=", "customers=", "partners=", "duplicates=",
-                                    "late=", "bad=", "all-delivered", "delivered-only", "start=", "stdout", "rate=",
-                                    "partition=", NULL};
+static const char *const flags[] = {"generate=",   "seed=",  "orders-alive=", "customers=",    "partners=",
+				    "duplicates=", "late=",  "bad=",          "all-delivered", "delivered-only",
+				    "start=",      "stdout", "rate=",         "partition=",    NULL};
 
 const struct command command_produce = {
 	.name = "produce",

@@ -248,10 +248,12 @@ static int run(struct cli *cli)
 	log_setup((enum log_format)o->log_format, (enum log_level)o->log_level);
 	block_signals();
 
+	char error[256];
+	if (*o->redis_url && gate_check_url(o->redis_url, error, sizeof(error)))
+		return cli_fail(cli, EXIT_CONFIG, "redis.url: %s", error);
 	metrics_build_label("version", program_version);
 	metrics_build_label("librdkafka", kafka_library_version());
 
-	char error[256];
 	if (*o->http_listen) {
 		if (http_start(o->http_listen, o->kafka_group, error, sizeof(error)))
 			return cli_fail(cli, EXIT_CONFIG, "http.listen: %s", error);

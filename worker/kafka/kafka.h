@@ -57,9 +57,9 @@ struct kafka_partition {
 enum kafka_event_kind {
 	KAFKA_NOTHING,   /* the time passed */
 	KAFKA_RECORD,    /* `record` */
-	KAFKA_END,       /* the partition was read to its end: `end`; offset is the position, past any gap; may repeat */
+	KAFKA_END,       /* the partition was read to its end: `end`, the position past any gap; may repeat */
 	KAFKA_ASSIGNED,  /* the group gave `partitions`, maybe none; nothing is fetched before kafka_consumer_start */
-	KAFKA_REVOKED,   /* the group wants `partitions` back: drain, commit, then kafka_consumer_release, also of none */
+	KAFKA_REVOKED,   /* the group wants `partitions` (maybe none) back: drain, commit, kafka_consumer_release */
 	KAFKA_LOST,      /* `partitions` are already someone else's: no commit; then kafka_consumer_release */
 	KAFKA_COMMITTED, /* an earlier commit was answered: `commit_error` is NULL or the reason */
 	KAFKA_TROUBLE,   /* a passing error in `error`; librdkafka goes on by itself. With one of `partitions`: its
@@ -145,7 +145,8 @@ typedef void kafka_delivered(void *owner, void *tag, enum kafka_delivery result,
 
 struct kafka_producer;
 
-/* acks=all; idempotent from librdkafka 2.3 on; a message is tried without an end (message.timeout.ms=0). */
+/* acks=all; idempotent from librdkafka 2.3 on. A message that is not taken within 10 s is reported as refused, so
+ * that the caller can say so and try again. */
 must_use int kafka_producer_open(const struct kafka_settings *s, kafka_delivered *delivered, void *owner,
                                  struct kafka_producer **out, char *error, size_t error_size);
 

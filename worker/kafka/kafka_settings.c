@@ -45,18 +45,16 @@ static const struct fixed defaults[] = {
 	{KAFKA_PRODUCER, "linger.ms", "5"},
 	{KAFKA_PRODUCER, "batch.size", "65536"},
 	{KAFKA_PRODUCER, "queue.buffering.max.messages", "10000"},
-	{KAFKA_PRODUCER, "message.timeout.ms", "0"},
-	{KAFKA_PRODUCER, "partitioner", "murmur2_random"}, /* as Java's: a key's copies share the publishers' partition */
+	{KAFKA_PRODUCER, "message.timeout.ms", "10000"},
+	{KAFKA_PRODUCER, "topic.metadata.propagation.max.ms", "5000"},
+	{KAFKA_PRODUCER, "partitioner", "murmur2_random"}, /* as Java's: copies share the publishers' partition */
 };
 
 /* What the invariants rest on. */
 static const struct fixed invariants[] = {
-	{KAFKA_CONSUMER, "enable.auto.commit", "false"},
-	{KAFKA_CONSUMER, "enable.auto.offset.store", "false"},
-	{KAFKA_CONSUMER, "auto.offset.reset", "error"},
-	{KAFKA_CONSUMER, "isolation.level", "read_committed"},
-	{KAFKA_CONSUMER, "enable.partition.eof", "true"},
-	{KAFKA_PRODUCER, "acks", "all"},
+	{KAFKA_CONSUMER, "enable.auto.commit", "false"},  {KAFKA_CONSUMER, "enable.auto.offset.store", "false"},
+	{KAFKA_CONSUMER, "auto.offset.reset", "error"},   {KAFKA_CONSUMER, "isolation.level", "read_committed"},
+	{KAFKA_CONSUMER, "enable.partition.eof", "true"}, {KAFKA_PRODUCER, "acks", "all"},
 };
 
 static const struct {
@@ -108,8 +106,8 @@ static void log_line(const rd_kafka_t *rk, int syslog_level, const char *facilit
 		LOG(LOG_WARN, "kafka client", LOG_S("client", rk ? rd_kafka_name(rk) : ""), LOG_S("facility", facility),
 		    LOG_S("text", text));
 	else
-		LOG(LOG_DEBUG, "kafka client", LOG_S("client", rk ? rd_kafka_name(rk) : ""), LOG_S("facility", facility),
-		    LOG_S("text", text));
+		LOG(LOG_DEBUG, "kafka client", LOG_S("client", rk ? rd_kafka_name(rk) : ""),
+		    LOG_S("facility", facility), LOG_S("text", text));
 }
 
 static bool is_for(enum kafka_side property, enum kafka_side side)
@@ -167,7 +165,7 @@ static int check_refused(const struct kafka_property *p, char *error, size_t err
 			snprintf(error, error_size, "kafka.%s: can't be set here; use %s", p->name, refused[i].instead);
 		else
 			snprintf(error, error_size, "kafka.%s: can't be set; exactly-once rests on the worker's value",
-			         p->name);
+				 p->name);
 		return -1;
 	}
 	return 0;
@@ -195,7 +193,7 @@ static bool is_given(const struct kafka_settings *s, enum kafka_side side, const
 
 /* Buffers that must hold the largest message, unless they were given. */
 static int size_buffers(rd_kafka_conf_t *conf, const struct kafka_settings *s, enum kafka_side side, char *error,
-                        size_t error_size)
+			size_t error_size)
 {
 	int64_t message_bytes = number_of(conf, "message.max.bytes");
 	bool consumer = side == KAFKA_CONSUMER;
@@ -211,7 +209,7 @@ static int size_buffers(rd_kafka_conf_t *conf, const struct kafka_settings *s, e
 }
 
 static int fill(rd_kafka_conf_t *conf, const struct kafka_settings *s, enum kafka_side side, char *error,
-                size_t error_size)
+		size_t error_size)
 {
 	for (size_t i = 0; i < ARRAY_LENGTH(defaults); i++) {
 		if (is_for(defaults[i].side, side) && set(conf, defaults[i].name, defaults[i].value, error, error_size))
@@ -219,7 +217,7 @@ static int fill(rd_kafka_conf_t *conf, const struct kafka_settings *s, enum kafk
 	}
 	if (side == KAFKA_CONSUMER &&
 	    set(conf, "partition.assignment.strategy",
-	        rd_kafka_version() >= COOPERATIVE_FROM ? "cooperative-sticky" : "roundrobin,range", error, error_size))
+		rd_kafka_version() >= COOPERATIVE_FROM ? "cooperative-sticky" : "roundrobin,range", error, error_size))
 		return -1;
 	/* What is given for one side stands above what is given for both, whatever the order. */
 	for (int specific = 0; specific < 2; specific++) {
@@ -235,7 +233,8 @@ static int fill(rd_kafka_conf_t *conf, const struct kafka_settings *s, enum kafk
 	if (size_buffers(conf, s, side, error, error_size))
 		return -1;
 	for (size_t i = 0; i < ARRAY_LENGTH(invariants); i++) {
-		if (is_for(invariants[i].side, side) && set(conf, invariants[i].name, invariants[i].value, error, error_size))
+		if (is_for(invariants[i].side, side) &&
+		    set(conf, invariants[i].name, invariants[i].value, error, error_size))
 			return -1;
 	}
 	if (side == KAFKA_PRODUCER && rd_kafka_version() >= IDEMPOTENT_FROM &&
@@ -278,7 +277,7 @@ static int try_handle(const struct kafka_settings *s, enum kafka_side side, char
 		return -1;
 	}
 	rd_kafka_t *rk = kafka_handle_new(side == KAFKA_CONSUMER ? RD_KAFKA_CONSUMER : RD_KAFKA_PRODUCER, conf, error,
-	                                  error_size);
+					  error_size);
 	if (!rk)
 		return -1;
 	kafka_handle_free(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE, FREE_TIMEOUT_MS);
@@ -363,7 +362,7 @@ static size_t read_headers(const rd_kafka_headers_t *from, struct header **heade
 }
 
 struct kafka_record kafka_record_of(const rd_kafka_message_t *message, const char *topic, struct header **headers,
-                                    size_t *header_capacity)
+				    size_t *header_capacity)
 {
 	rd_kafka_timestamp_type_t type;
 	int64_t timestamp_ms = rd_kafka_message_timestamp(message, &type);

@@ -71,9 +71,7 @@ struct start_verdict start_rule(const struct start_facts *f, const struct offset
 			v.range = lost_range(f->committed > f->progress ? f->committed : f->progress, f);
 	} else if (f->committed >= 0) {
 		/* The database has forgotten all; only a log that is whole can make up for it. */
-		v.range = lost_range(f->committed, f);
-		if (v.range.from == v.range.to && f->log_start > 0)
-			v.range = (struct offset_range){0, f->log_start};
+		v.range = f->log_start > 0 ? (struct offset_range){0, f->log_start} : lost_range(f->committed, f);
 	}
 	if (v.range.from == v.range.to)
 		return v;

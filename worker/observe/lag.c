@@ -36,6 +36,7 @@ static struct {
 	struct lag_row *rows;     /* sorted, as the exposition wants them */
 	size_t count, capacity;
 	bool running, stopping;
+	const char *topic;        /* asked for while there are no rows */
 	int64_t interval_us;
 	int64_t round_us;         /* how long the last round without silence took */
 	int64_t due_us;           /* monotonic: when the next one begins */
@@ -190,6 +191,8 @@ static void run_round(struct lag_row *cursor, size_t count)
 	int silent = 0;
 	bool any_silent = false;
 
+	if (count == 0)
+		any_silent = kafka_admin_partition_count(self.admin, self.topic, WATERMARKS_TIMEOUT_MS) == KAFKA_UNAVAILABLE;
 	for (size_t i = 0; i < count && silent < SILENT_MAX && step(cursor); i++) {
 		enum kafka_answer answer = ask(cursor->topic, cursor->partition);
 		silent = answer == KAFKA_UNAVAILABLE ? silent + 1 : 0;
@@ -204,8 +207,7 @@ static void run_round(struct lag_row *cursor, size_t count)
 	}
 	self.silent = any_silent;
 	/* The one regular contact that there is with the brokers: consumers hear from librdkafka only of change. */
-	if (count > 0)
-		metric_set(METRIC_UP_KAFKA, !any_silent);
+	metric_set(METRIC_UP_KAFKA, !any_silent);
 }
 
 static void *lag_main(void *argument)
@@ -240,7 +242,7 @@ static void *lag_main(void *argument)
 	return NULL;
 }
 
-int lag_start(const struct kafka_settings *s, int interval_ms, char *error, size_t error_size)
+int lag_start(const struct kafka_settings *s, const char *topic, int interval_ms, char *error, size_t error_size)
 {
 	ENSURE(!self.running);
 	if (kafka_admin_open(s, &self.admin, error, error_size) != 0)
@@ -248,6 +250,7 @@ int lag_start(const struct kafka_settings *s, int interval_ms, char *error, size
 	cond_init(&self.wake);
 	mutex_lock(&self.lock);
 	self.interval_us = (int64_t)interval_ms * 1000;
+	self.topic = topic;
 	self.round_us = 0;
 	self.due_us = clock_mono_us();
 	self.stopping = false;

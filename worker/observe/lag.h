@@ -28,8 +28,10 @@ void lag_publish(const char *topic, int32_t partition, const struct lag_position
 void lag_remove(const char *topic, int32_t partition);
 
 /* Starts the thread that asks for the logs' ends every `interval_ms`, and reads the one record behind
- * `committed` when nobody knows its time. Returns: 0; -1 and one line in `error`. */
-must_use int lag_start(const struct kafka_settings *s, int interval_ms, char *error, size_t error_size);
+ * `committed` when nobody knows its time; while no partition is published it asks for `topic`, which must
+ * outlive it. What the brokers answer is dependency_up{kafka}. Returns: 0; -1 and one line in `error`. */
+must_use int lag_start(const struct kafka_settings *s, const char *topic, int interval_ms, char *error,
+                       size_t error_size);
 void lag_stop(void);
 
 /* Appends consumer_lag, consumer_lag_seconds, consumer_end_offset, consumer_committed_offset,

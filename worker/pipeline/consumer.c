@@ -259,7 +259,7 @@ static void publish_partition(const struct partition *p)
 	int64_t oldest;
 	/* Only while the oldest unsettled record is the first uncommitted one. */
 	if (partition_is_reading(p) && tracker_oldest_timestamp(&p->tracker, &oldest) &&
-	    tracker_committable(&p->tracker) == p->committed)
+	    tracker_committable(&p->tracker) == (p->committed >= 0 ? p->committed : p->recorded))
 		position.uncommitted_us = oldest;
 	lag_publish(p->topic, p->partition, &position);
 }

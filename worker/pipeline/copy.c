@@ -165,27 +165,31 @@ static bool find_number(const struct header *headers, size_t count, const char *
 	return find(headers, count, name, &text) && parse_int64_within(text, min, max, number);
 }
 
+/* Returns: false when the headers name no source: the record is someone else's. */
+static bool find_source(const struct header *headers, size_t count, struct provenance *source)
+{
+	int64_t partition, ms;
+	if (!find(headers, count, SOURCE_TOPIC, &source->topic) ||
+	    !find_number(headers, count, SOURCE_PARTITION, 0, INT32_MAX, &partition) ||
+	    !find_number(headers, count, SOURCE_OFFSET, 0, INT64_MAX, &source->offset))
+		return false;
+	source->partition = (int32_t)partition;
+	if (find_number(headers, count, SOURCE_TIMESTAMP, -1, INT64_MAX / 1000, &ms))
+		source->timestamp_us = ms < 0 ? -1 : ms * 1000;
+	return true;
+}
+
 int64_t copy_source_timestamp(const struct header *headers, size_t count, int64_t own_us)
 {
-	int64_t ms;
-	if (!find_number(headers, count, SOURCE_TIMESTAMP, -1, INT64_MAX / 1000, &ms))
-		return own_us;
-	return ms < 0 ? -1 : ms * 1000;
+	struct provenance source = {.timestamp_us = own_us};
+	return find_source(headers, count, &source) ? source.timestamp_us : own_us;
 }
 
 void copy_read_headers(struct record *r)
 {
-	int64_t partition, offset;
-	struct slice topic;
-	if (find(r->headers, r->header_count, SOURCE_TOPIC, &topic) &&
-	    find_number(r->headers, r->header_count, SOURCE_PARTITION, 0, INT32_MAX, &partition) &&
-	    find_number(r->headers, r->header_count, SOURCE_OFFSET, 0, INT64_MAX, &offset)) {
-		r->source.topic = topic;
-		r->source.partition = (int32_t)partition;
-		r->source.offset = offset;
-		r->source.timestamp_us =
-		        copy_source_timestamp(r->headers, r->header_count, r->source.timestamp_us);
-	}
+	struct provenance source = r->source;
+	if (find_source(r->headers, r->header_count, &source))
+		r->source = source;
 	int64_t due;
 	if (find_number(r->headers, r->header_count, NOT_BEFORE, 0, INT64_MAX, &due))
 		r->not_before_ms = due;

@@ -134,13 +134,38 @@ static bool ask_kafka(struct keeper *k, struct keeper_job *job, struct kafka_com
 	return false;
 }
 
+static void load_rules(struct keeper *k)
+{
+	struct rules *fresh = NULL;
+	enum store_result r = store_load_rules(k->store, &fresh);
+	note(k, r);
+	if (r != STORE_OK)
+		return;
+	mutex_lock(&k->lock);
+	struct rules *old = k->rules;
+	k->rules = fresh;
+	mutex_unlock(&k->lock);
+	if (!old || rules_revision(old) != rules_revision(fresh))
+		LOG(LOG_INFO, "rules loaded", LOG_I("revision", rules_revision(fresh)), LOG_I("versions", rules_count(fresh)),
+		    LOG_I("partners", rules_partner_count(fresh)));
+	rules_unref(old);
+}
+
+/* Limits must hold from the first record on: nothing is assigned before the rules are known. */
+static bool knows_rules(struct keeper *k)
+{
+	if (!k->rules)
+		load_rules(k);
+	return k->rules != NULL;
+}
+
 static void answer_assign(struct keeper *k, struct keeper_job *job)
 {
 	struct kafka_committed *committed = calloc(job->count, sizeof(*committed));
 	struct store_assignment *assignments = calloc(job->count, sizeof(*assignments));
 	ENSURE(committed && assignments);
 	const char *drawn_because = NULL;
-	if (ask_kafka(k, job, committed, assignments)) {
+	if (knows_rules(k) && ask_kafka(k, job, committed, assignments)) {
 		enum store_result r = store_assign(k->store, k->settings.group, assignments, job->count, &job->history,
 		                                   &drawn_because);
 		note(k, r);
@@ -187,23 +212,6 @@ static void answer_progress(struct keeper *k, struct keeper_job *job)
 	for (size_t i = 0; job->done && i < job->count; i++)
 		job->entries[i].kept = entries[i].kept;
 	free(entries);
-}
-
-static void load_rules(struct keeper *k)
-{
-	struct rules *fresh = NULL;
-	enum store_result r = store_load_rules(k->store, &fresh);
-	note(k, r);
-	if (r != STORE_OK)
-		return;
-	mutex_lock(&k->lock);
-	struct rules *old = k->rules;
-	k->rules = fresh;
-	mutex_unlock(&k->lock);
-	if (!old || rules_revision(old) != rules_revision(fresh))
-		LOG(LOG_INFO, "rules loaded", LOG_I("revision", rules_revision(fresh)), LOG_I("versions", rules_count(fresh)),
-		    LOG_I("partners", rules_partner_count(fresh)));
-	rules_unref(old);
 }
 
 /* Word of new rules, and the slow polls. */

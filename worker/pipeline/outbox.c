@@ -35,6 +35,7 @@ struct outbox {
 	struct record_list waiting; /* to be sent when their time has come */
 	struct record_list done;    /* to go back to their consumers */
 	size_t under_way;           /* in the library's hands */
+	bool alone;                 /* the one under way is to stay alone in its batch */
 	bool failing[2];            /* by kind, what has been said: dead letters, deferrals */
 	struct prng random;
 };
@@ -93,12 +94,18 @@ static void retry_later(struct outbox *o, struct record *r)
 	record_list_append(&o->waiting, r);
 }
 
-/* A copy that will never be taken as it is. */
+/*
+ * A copy that is too large, or that was in a batch with one that is: brokers refuse batches. So first it is
+ * sent again alone; refused then, it will never be taken as it is.
+ */
 static void shrink(struct outbox *o, struct record *r, const char *reason)
 {
-	if (record_is_dead_letter(r) && !r->without_value) {
+	r->retry_at_us = 0;
+	if (!r->alone) {
+		r->alone = true;
+		record_list_append(&o->waiting, r);
+	} else if (record_is_dead_letter(r) && !r->without_value) {
 		r->without_value = true;
-		r->retry_at_us = 0;
 		record_list_append(&o->waiting, r);
 	} else if (!record_is_dead_letter(r)) {
 		LOG(LOG_WARN, "too large to defer: taken now", LOG_I("partition", r->source.partition),
@@ -135,6 +142,7 @@ static void delivered(void *owner, void *tag, enum kafka_delivery result, const 
 {
 	struct outbox *o = owner;
 	o->under_way--;
+	o->alone = false;
 	judge(o, tag, result, reason);
 }
 
@@ -155,7 +163,7 @@ static bool send(struct outbox *o, struct record *r)
 		return false;
 	}
 	if (sent == KAFKA_DELIVERED)
-		o->under_way++; /* the record's value is the library's to read until the report */
+		o->under_way++, o->alone = r->alone; /* the value is the library's to read until the report */
 	else
 		judge(o, r, (enum kafka_delivery)sent, "refused by the client");
 	return true;
@@ -174,7 +182,8 @@ static void send_due(struct outbox *o)
 			record_list_append(&o->done, r);
 		} else if (r->retry_at_us > now) {
 			record_list_append(&o->waiting, r);
-		} else if (!send(o, r)) {
+		} else if (o->alone || (r->alone && o->under_way > 0) || !send(o, r)) {
+			/* The way must be clear first; nothing behind it is sent before, or it never would be. */
 			record_list_append(&o->waiting, r);
 			break;
 		}

@@ -135,7 +135,7 @@ int pipeline_start(const struct options *o, const uint8_t digest_key[16], const 
 		return -1; /* the process ends */
 	start_pool(p, digest_key);
 	if (start_consumers(p, error, error_size) ||
-	    lag_start(&o->kafka, (int)o->lag_interval_ms, error, error_size))
+	    lag_start(&o->kafka, o->kafka_topic, (int)o->lag_interval_ms, error, error_size))
 		return -1;
 	*out = p;
 	return 0;

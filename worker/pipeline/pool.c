@@ -208,9 +208,9 @@ static void write_batch(struct worker *w, struct batch *b)
 		/* Marked only now that it is committed; a crash before this line costs a look-up in PostgreSQL. */
 		gate_mark(w->gate, &history, w->written, marks);
 		if (r == STORE_OK) {
-			set_stuck(w, false, "");
 			if (b->count > 0 && others_committed(w, b->records[0]))
 				continue;
+			set_stuck(w, b->count > 0, ledger_error(w->ledger));
 			keep_suspects(w, b);
 			return;
 		}

@@ -59,6 +59,7 @@ struct record {
 	uint64_t rejected_at;    /* 0, or 1 + the batches that had been committed when PostgreSQL refused it alone */
 	uint32_t attempts;       /* times that its copy was tried */
 	bool deferred;           /* it was read from the deferred topic */
+	bool alone;              /* its copy goes in a batch of its own: another's size is not to be held against it */
 	bool without_value;      /* its copy was refused for its size */
 	bool admitted;           /* the rate limit let it pass, and charged it where it charges: not asked again */
 };
