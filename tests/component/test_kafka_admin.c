@@ -50,7 +50,7 @@ START_TEST(test_kafka_admin__tells_positions)
 {
 	struct kafka_admin *a = open_with_cluster();
 	struct kafka_committed entries[] = {{.topic = TOPIC, .partition = 2, .offset = 7, .metadata = "old"},
-	                                    {.topic = TOPIC, .partition = 0, .offset = 7}};
+					    {.topic = TOPIC, .partition = 0, .offset = 7}};
 	int64_t low = -1, high = -1;
 
 	mock_kafka_fill(&kafka, TOPIC, 1, 0, 12);
@@ -88,7 +88,8 @@ START_TEST(test_kafka_admin__reads_to_the_end_there_was)
 		int wanted;
 		int64_t next;
 		int seen;
-	} rows[] = {{0, 1000, 50, 50}, {10, 1000, 50, 40}, {10, 1, 11, 1}, {49, 1, 50, 1}, {50, 9, 50, 0}, {70, 9, 70, 0}};
+	} rows[] = {{0, 1000, 50, 50}, {10, 1000, 50, 40}, {10, 1, 11, 1},
+		    {49, 1, 50, 1},    {50, 9, 50, 0},     {70, 9, 70, 0}};
 	struct kafka_admin *a = open_with_cluster();
 
 	mock_kafka_fill(&kafka, TOPIC, 0, 0, 50);
@@ -96,8 +97,8 @@ START_TEST(test_kafka_admin__reads_to_the_end_there_was)
 		struct reading r = {.wanted = rows[i].wanted, .first = rows[i].from};
 		int64_t next = -1;
 		ck_assert_int_eq(kafka_admin_read(a, TOPIC, 0, rows[i].from, TIMEOUT_MS, visit, &r, &next), KAFKA_OK);
-		ck_assert_msg(r.seen == rows[i].seen && next == rows[i].next, "row %d: %d seen, next %d", (int)i, r.seen,
-		              (int)next);
+		ck_assert_msg(r.seen == rows[i].seen && next == rows[i].next, "row %d: %d seen, next %d", (int)i,
+			      r.seen, (int)next);
 	}
 	close_both(a);
 }
@@ -114,14 +115,15 @@ START_TEST(test_kafka_admin__away_is_told_in_time_and_why)
 
 	for (int i = 0; i < 5; i++) {
 		int64_t started_ms = clock_mono_ms();
-		int answer = i == 0   ? kafka_admin_partition_count(a, TOPIC, 500)
-		             : i == 1 ? (int)kafka_admin_watermarks(a, TOPIC, 0, 500, &low, &high)
-		             : i == 2 ? (int)kafka_admin_committed(a, &entry, 1, 500)
-		             : i == 3 ? (int)kafka_admin_read(a, TOPIC, 0, 0, 500, visit, &r, &next)
-		                      : (int)kafka_admin_topic_config(a, TOPIC, "cleanup.policy", 500, value, sizeof(value));
+		int answer =
+			i == 0   ? kafka_admin_partition_count(a, TOPIC, 500)
+			: i == 1 ? (int)kafka_admin_watermarks(a, TOPIC, 0, 500, &low, &high)
+			: i == 2 ? (int)kafka_admin_committed(a, &entry, 1, 500)
+			: i == 3 ? (int)kafka_admin_read(a, TOPIC, 0, 0, 500, visit, &r, &next)
+				 : (int)kafka_admin_topic_config(a, TOPIC, "cleanup.policy", 500, value, sizeof(value));
 		ck_assert_msg(answer == KAFKA_UNAVAILABLE, "question %d: %d, %s", i, answer, kafka_admin_error(a));
 		ck_assert_msg(clock_mono_ms() - started_ms < 2500, "question %d: %d ms", i,
-		              (int)(clock_mono_ms() - started_ms));
+			      (int)(clock_mono_ms() - started_ms));
 	}
 	kafka_admin_close(a);
 }
@@ -203,7 +205,8 @@ END_TEST
 
 START_TEST(test_kafka_settings__one_side_stands_above_both)
 {
-	struct kafka_property p[] = {{KAFKA_CONSUMER, "session.timeout.ms", "7000"}, {KAFKA_BOTH, "session.timeout.ms", "x"}};
+	struct kafka_property p[] = {{KAFKA_CONSUMER, "session.timeout.ms", "7000"},
+				     {KAFKA_BOTH, "session.timeout.ms", "x"}};
 	struct kafka_settings s = {.brokers = "b:1", .group = "g", .properties = p, .property_count = 1};
 	char error[512] = "";
 

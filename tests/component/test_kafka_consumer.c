@@ -8,8 +8,9 @@
 #include <stdlib.h>
 
 #define TOPIC "events"
+#define LATER_TOPIC "later"
 
-enum { PARTITIONS = 3, EVENT_TIMEOUT_MS = 20000 };
+enum { PARTITIONS = 3, EVENT_TIMEOUT_MS = 20000, REJOIN_MS = 6000 };
 
 static struct mock_kafka kafka;
 
@@ -41,7 +42,7 @@ static void poll_for(struct kafka_consumer *c, enum kafka_event_kind kind, unsig
 		if (e->kind == kind)
 			return;
 		ck_assert_msg(e->kind == KAFKA_NOTHING || e->kind == KAFKA_TROUBLE || (others & 1u << e->kind),
-		              "event %d while waiting for %d: %s", e->kind, kind, e->error);
+			      "event %d while waiting for %d: %s", e->kind, kind, e->error);
 	} while (clock_mono_ms() < deadline_ms);
 	ck_abort_msg("no event %d", kind);
 }
@@ -53,7 +54,8 @@ static void poll_nothing(struct kafka_consumer *c, int timeout_ms)
 	int64_t deadline_ms = clock_mono_ms() + timeout_ms;
 	while (clock_mono_ms() < deadline_ms) {
 		kafka_consumer_poll(c, 50, &e);
-		ck_assert_msg(e.kind == KAFKA_NOTHING || e.kind == KAFKA_END, "event %d, wanted none: %s", e.kind, e.error);
+		ck_assert_msg(e.kind == KAFKA_NOTHING || e.kind == KAFKA_END, "event %d, wanted none: %s", e.kind,
+			      e.error);
 	}
 }
 
@@ -94,7 +96,7 @@ static void expect_record(const struct kafka_event *e, int32_t partition, int64_
 	ck_assert_int_eq(e->record.partition, partition);
 	ck_assert_int_eq(e->record.offset, offset);
 	ck_assert_msg(slice_equal(e->record.value, slice_of(value)), "offset %" PRId64 ": value '%.*s'", offset,
-	              (int)e->record.value.len, e->record.value.data);
+		      (int)e->record.value.len, e->record.value.data);
 }
 
 /* Reads partition `p` from `offset` to its end at `end`; other partitions' ends may come between. */
@@ -182,7 +184,8 @@ START_TEST(test_kafka_consumer__paused_partitions_are_silent_and_lose_nothing)
 	kafka_consumer_start(c, g.items, g.count);
 	int64_t deadline_ms = clock_mono_ms() + EVENT_TIMEOUT_MS;
 	for (int polls = 0; next[0] + next[1] + next[2] < 3 * RECORDS; polls++) {
-		ck_assert_msg(clock_mono_ms() < deadline_ms, "stuck at %d %d %d", (int)next[0], (int)next[1], (int)next[2]);
+		ck_assert_msg(clock_mono_ms() < deadline_ms, "stuck at %d %d %d", (int)next[0], (int)next[1],
+			      (int)next[2]);
 		kafka_consumer_poll(c, 20, &e);
 		if (e.kind == KAFKA_RECORD) {
 			ck_assert(!paused[e.record.partition]);
@@ -292,7 +295,8 @@ START_TEST(test_kafka_consumer__changes_may_come_in_a_row)
 END_TEST
 
 /* Two polls at once: a group rebalances only while all of its members poll. */
-static bool poll_both(struct kafka_consumer *a, struct kafka_event *ea, struct kafka_consumer *b, struct kafka_event *eb)
+static bool poll_both(struct kafka_consumer *a, struct kafka_event *ea, struct kafka_consumer *b,
+		      struct kafka_event *eb)
 {
 	kafka_consumer_poll(a, 20, ea);
 	kafka_consumer_poll(b, 20, eb);
@@ -388,6 +392,90 @@ START_TEST(test_kafka_consumer__revoked_partitions_drain_before_the_release)
 }
 END_TEST
 
+static void hide_topic(const char *topic, bool hidden)
+{
+	rd_kafka_mock_topic_set_error(kafka.cluster, topic,
+				      hidden ? RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART : RD_KAFKA_RESP_ERR_NO_ERROR);
+}
+
+/* Lets librdkafka's threads go on without a poll: there is nothing to wait for but their timers. */
+static void leave_alone(int ms)
+{
+	int64_t end_ms = clock_mono_ms() + ms;
+	for (int64_t left_ms = ms; left_ms > 0; left_ms = end_ms - clock_mono_ms())
+		rd_kafka_poll(kafka.rk, (int)left_ms);
+}
+
+/* rejoined-without-answer: when the topics change, an eager member does not wait for our release. */
+START_TEST(test_kafka_consumer__a_rejoin_does_not_overtake_the_release)
+{
+	struct kafka_event e;
+
+	open_cluster();
+	mock_kafka_set(&kafka, "partition.assignment.strategy", "roundrobin");
+	mock_kafka_fill(&kafka, TOPIC, 0, 0, 10);
+	struct kafka_consumer *c = open_member(TOPIC);
+	struct given g = poll_assigned(c, PARTITIONS);
+	kafka_consumer_start(c, g.items, g.count);
+	poll_for(c, KAFKA_RECORD, 1u << KAFKA_END, &e);
+	hide_topic(TOPIC, true);
+	poll_for(c, KAFKA_REVOKED, 1u << KAFKA_RECORD | 1u << KAFKA_END, &e);
+	ck_assert_int_eq(kafka_consumer_commit(c, g.items, 1, "mark"), 0);
+	hide_topic(TOPIC, false);
+	poll_for(c, KAFKA_COMMITTED, 0, &e);
+	/* The group assigns them anew meanwhile: no event, and a commit would be for an assignment that is gone. */
+	for (int64_t end_ms = clock_mono_ms() + REJOIN_MS; clock_mono_ms() < end_ms;) {
+		kafka_consumer_poll(c, 100, &e);
+		ck_assert(e.kind == KAFKA_NOTHING || e.kind == KAFKA_TROUBLE);
+	}
+	ck_assert_int_eq(kafka_consumer_commit(c, g.items, 1, "mark"), -1);
+	kafka_consumer_release(c, g.items, g.count);
+	do {
+		poll_for(c, KAFKA_ASSIGNED, 1u << KAFKA_COMMITTED | 1u << KAFKA_REVOKED, &e);
+	} while (e.partition_count == 0);
+	ck_assert_uint_eq(e.partition_count, PARTITIONS);
+	start(c, 0, 3);
+	read_to_end(c, 0, 3, 10);
+	close_member(c);
+	mock_kafka_close(&kafka);
+}
+END_TEST
+
+/* assigned-twice: an eager member that did not poll between two assignments is told of no revocation. */
+START_TEST(test_kafka_consumer__an_assignment_that_was_replaced_is_lost)
+{
+	static const char *const topics[] = {TOPIC, LATER_TOPIC};
+	struct kafka_event e;
+	struct kafka_consumer *c = NULL;
+	char error[256] = "";
+
+	open_cluster();
+	mock_kafka_topic(&kafka, LATER_TOPIC, 1);
+	hide_topic(LATER_TOPIC, true);
+	mock_kafka_set(&kafka, "partition.assignment.strategy", "roundrobin");
+	mock_kafka_fill(&kafka, TOPIC, 0, 0, 10);
+	ck_assert_int_eq(kafka_consumer_open(&kafka.settings, topics, 2, &c, error, sizeof(error)), 0);
+	leave_alone(4000);
+	hide_topic(LATER_TOPIC, false);
+	leave_alone(REJOIN_MS);
+	struct given g = poll_assigned(c, PARTITIONS);
+	kafka_consumer_start(c, g.items, g.count);
+	poll_for(c, KAFKA_LOST, 0, &e);
+	ck_assert_uint_eq(e.partition_count, PARTITIONS);
+	ck_assert_int_eq(kafka_consumer_commit(c, g.items, 1, "mark"), -1);
+	kafka_consumer_release(c, g.items, g.count);
+	poll_for(c, KAFKA_ASSIGNED, 0, &e);
+	ck_assert_uint_eq(e.partition_count, PARTITIONS + 1);
+	ck_assert_double_eq(kafka_consumer_share(c), 1);
+	ck_assert_int_eq(kafka_consumer_commit(c, g.items, 1, "mark"), 0);
+	start(c, 0, 3);
+	poll_for(c, KAFKA_RECORD, 1u << KAFKA_COMMITTED, &e);
+	expect_record(&e, 0, 3);
+	close_member(c);
+	mock_kafka_close(&kafka);
+}
+END_TEST
+
 START_TEST(test_kafka_consumer__a_lost_assignment_takes_no_commit)
 {
 	struct kafka_event e;
@@ -437,7 +525,7 @@ START_TEST(test_kafka_consumer__commits_are_answered)
 	kafka_admin_close(admin);
 
 	rd_kafka_mock_push_request_errors(kafka.cluster, REQUEST_OFFSET_COMMIT, 1,
-	                                  RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
+					  RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
 	ck_assert_int_eq(kafka_consumer_commit(c, &one, 1, "refused"), 0);
 	poll_for(c, KAFKA_COMMITTED, 0, &e);
 	ck_assert_ptr_nonnull(e.commit_error);
@@ -540,6 +628,8 @@ int main(void)
 		test_kafka_consumer__pause_outlives_the_start_of_others_and_ends_with_stop,
 		test_kafka_consumer__resume_fetches_at_once,
 		test_kafka_consumer__changes_may_come_in_a_row,
+		test_kafka_consumer__a_rejoin_does_not_overtake_the_release,
+		test_kafka_consumer__an_assignment_that_was_replaced_is_lost,
 		test_kafka_consumer__a_lost_assignment_takes_no_commit,
 		test_kafka_consumer__commits_are_answered,
 		test_kafka_consumer__an_offset_outside_the_log_stops_the_partition,

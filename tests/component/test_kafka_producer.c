@@ -84,8 +84,8 @@ START_TEST(test_kafka_producer__headers_and_absent_parts_arrive_as_given)
 	};
 	struct fates f = {.last_tag = NULL};
 	struct kafka_producer *p = open_with_cluster(&f);
-	const struct kafka_message m = {.topic = TOPIC, .partition = 0, .value = SLICE_LITERAL(""), .headers = headers,
-	                                .header_count = 4};
+	const struct kafka_message m = {
+		.topic = TOPIC, .partition = 0, .value = SLICE_LITERAL(""), .headers = headers, .header_count = 4};
 	struct kafka_admin *admin = NULL;
 	char error[256];
 	int64_t next = -1;
@@ -112,8 +112,8 @@ START_TEST(test_kafka_producer__a_key_chooses_its_partition)
 	struct kafka_admin *admin = NULL;
 	char error[256];
 	/* murmur2("order-1") & 0x7fffffff, modulo 4, as Java's default partitioner has it. */
-	const struct kafka_message m = {.topic = TOPIC, .partition = -1, .key = SLICE_LITERAL("order-1"),
-	                                .value = SLICE_LITERAL("v")};
+	const struct kafka_message m = {
+		.topic = TOPIC, .partition = -1, .key = SLICE_LITERAL("order-1"), .value = SLICE_LITERAL("v")};
 	int filled = 0;
 
 	for (int i = 0; i < 10; i++)
@@ -154,19 +154,20 @@ START_TEST(test_kafka_producer__errors_say_whether_to_retry)
 		ck_assert_int_eq(kafka_producer_send(p, &m, NULL), 0);
 		poll_reports(p, &f, (int)i + 1);
 		wanted[rows[i].wanted]++;
-		ck_assert_msg(memcmp(wanted, f.count, sizeof(wanted)) == 0, "%s: %s",
-		              rd_kafka_err2name(rows[i].broker), f.reason);
+		ck_assert_msg(memcmp(wanted, f.count, sizeof(wanted)) == 0, "%s: %s", rd_kafka_err2name(rows[i].broker),
+			      f.reason);
 		ck_assert_str_ne(f.reason, "");
 	}
 	/* Passing errors are retried behind the scenes. */
 	rd_kafka_mock_push_request_errors(kafka.cluster, REQUEST_PRODUCE, 2, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
-	                                  RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS);
+					  RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS);
 	ck_assert_int_eq(kafka_producer_send(p, &m, NULL), 0);
 	poll_reports(p, &f, (int)(sizeof(rows) / sizeof(rows[0])) + 1);
 	ck_assert_int_eq(f.count[KAFKA_DELIVERED], 1);
 
 	/* Remembered by the client, which then refuses at once. */
-	rd_kafka_mock_push_request_errors(kafka.cluster, REQUEST_PRODUCE, 1, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+	rd_kafka_mock_push_request_errors(kafka.cluster, REQUEST_PRODUCE, 1,
+					  RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
 	ck_assert_int_eq(kafka_producer_send(p, &m, NULL), 0);
 	poll_reports(p, &f, (int)(sizeof(rows) / sizeof(rows[0])) + 2);
 	ck_assert_int_eq(kafka_producer_send(p, &m, NULL), KAFKA_REFUSED);

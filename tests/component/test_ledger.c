@@ -6,7 +6,6 @@
 #include "tests/lib/order_oracle.c"
 #include "tests/lib/postgres_proxy.c"
 #include "tests/lib/private_postgres.c"
-#include "worker/ledger/rules_store.h"
 
 #include <check.h>
 
@@ -96,17 +95,6 @@ static struct batch write_fact(struct ledger *l, const struct history_epoch *epo
 	return b;
 }
 
-static void apply_rules(struct ledger_stage *t, const char *text)
-{
-	char error[256] = "";
-	struct rules *file = rules_parse_file(slice_of(text), error, sizeof(error));
-	ck_assert_msg(file, "%s", error);
-	struct rule_change rules[8], partners[8];
-	int64_t revision;
-	ck_assert_int_eq(rules_store_apply(t->pg, file, rules, partners, &revision), PG_OK);
-	rules_unref(file);
-}
-
 #define BASE_RULE "{\"rules\": [{\"id\": \"base\", \"kind\": \"per_amount\", \"points\": 1, \"per_minor\": 100}]}"
 
 /* What no batch that writes nothing may change: the rows' versions. */
@@ -151,7 +139,7 @@ START_TEST(test_ledger__an_orders_life_step_by_step)
 	};
 	struct ledger_stage t;
 	ledger_stage_open(&t, server.dsn, "life");
-	apply_rules(&t, BASE_RULE);
+	stage_apply_rules(&t, BASE_RULE);
 	struct ledger *l = ledger_new(&t.settings, 0, 1);
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		int64_t before = rows_written(&t);
@@ -214,7 +202,7 @@ START_TEST(test_ledger__a_batch_posts_the_difference)
 						OUTCOME_STALE,    OUTCOME_CREDITED, OUTCOME_RECORDED};
 	struct ledger_stage t;
 	ledger_stage_open(&t, server.dsn, "difference");
-	apply_rules(&t, BASE_RULE);
+	stage_apply_rules(&t, BASE_RULE);
 	struct ledger *l = ledger_new(&t.settings, 0, FACTS_MAX);
 	struct batch b;
 	batch_fill(&b, facts, 7, 0);
@@ -258,13 +246,14 @@ START_TEST(test_ledger__rules_and_kinds_are_those_of_the_first_pricing)
 	struct ledger *l = ledger_new(&t.settings, 0, 4), *replica = ledger_new(&t.settings, 1, 4);
 	/* No rule, no points; and none later, either. */
 	write_fact(l, &t.epoch, &(struct fact)FACT("a", DELIVERED, 1, EUR(1000), .customer = "c", .partner = "p"), 1);
-	apply_rules(&t, BASE_RULE);
+	stage_apply_rules(&t, BASE_RULE);
 	write_fact(l, &t.epoch, &(struct fact)FACT("a", DELIVERED, 1, .refunded = 100), 2);
 	write_fact(l, &t.epoch, &(struct fact)FACT("b", DELIVERED, 1, EUR(1000), .customer = "c", .partner = "p"), 3);
 	/* The replica hears of version 2 first, and prices by it; the other meets its pin with rules of its own too
 	 * old. */
-	apply_rules(&t, "{\"rules\": [{\"id\": \"base\", \"kind\": \"per_amount\", \"points\": 2, \"per_minor\": 100}],"
-			" \"partners\": [{\"partner_id\": \"q\", \"kinds\": [\"points\"]}]}");
+	stage_apply_rules(
+		&t, "{\"rules\": [{\"id\": \"base\", \"kind\": \"per_amount\", \"points\": 2, \"per_minor\": 100}],"
+		    " \"partners\": [{\"partner_id\": \"q\", \"kinds\": [\"points\"]}]}");
 	write_fact(replica, &t.epoch, &(struct fact)FACT("c", DELIVERED, 1, EUR(1000), .customer = "c", .partner = "p"),
 		   4);
 	write_fact(l, &t.epoch, &(struct fact)FACT("c", DELIVERED, 1, .refunded = 500), 5);
@@ -272,7 +261,7 @@ START_TEST(test_ledger__rules_and_kinds_are_those_of_the_first_pricing)
 	/* Another outcome is priced anew. */
 	write_fact(l, &t.epoch, &(struct fact)FACT("b", DELIVERED, 3), 7);
 	write_fact(l, &t.epoch, &(struct fact)FACT("d", DELIVERED, 1, EUR(1000), .customer = "c", .partner = "q"), 8);
-	apply_rules(&t, "{\"partners\": [{\"partner_id\": \"q\", \"kinds\": [\"order_credit\"]}]}");
+	stage_apply_rules(&t, "{\"partners\": [{\"partner_id\": \"q\", \"kinds\": [\"order_credit\"]}]}");
 	write_fact(l, &t.epoch, &(struct fact)FACT("d", DELIVERED, 1, .refunded = 1), 9);
 	write_fact(l, &t.epoch, &(struct fact)FACT("e", DELIVERED, 1, EUR(1000), .customer = "c", .partner = "q"), 10);
 	stage_check_postings(&t, "a order_credit 1 EUR 1000 clearing:EUR>partner_payable:p -/0 delivery-events/2/1\n"
@@ -320,7 +309,7 @@ START_TEST(test_ledger__a_conflict_costs_itself_only)
 	enum { COUNT = sizeof(rows) / sizeof(rows[0]) };
 	struct ledger_stage t;
 	ledger_stage_open(&t, server.dsn, "conflicts");
-	apply_rules(&t, BASE_RULE);
+	stage_apply_rules(&t, BASE_RULE);
 	struct ledger *l = ledger_new(&t.settings, 0, FACTS_MAX);
 	struct fact facts[COUNT];
 	for (int i = 0; i < COUNT; i++)
@@ -510,7 +499,7 @@ START_TEST(test_ledger__any_order_and_batching_ends_alike)
 		char schema[32];
 		snprintf(schema, sizeof(schema), "random %d", (int)seed);
 		ledger_stage_open(&t, server.dsn, schema);
-		apply_rules(&t, RANDOM_RULES);
+		stage_apply_rules(&t, RANDOM_RULES);
 		make_world(&world, 0x9e3779b97f4a7c15 * seed);
 		struct ledger *l = ledger_new(&t.settings, 0, RANDOM_TOTAL);
 		struct ledger_item items[RANDOM_TOTAL];
@@ -547,8 +536,8 @@ START_TEST(test_ledger__sums_outgrow_64_bits)
 {
 	struct ledger_stage t;
 	ledger_stage_open(&t, server.dsn, "huge");
-	apply_rules(&t,
-		    "{\"rules\": [{\"id\": \"big\", \"kind\": \"per_amount\", \"points\": 1000000, \"per_minor\": 1,"
+	stage_apply_rules(
+		&t, "{\"rules\": [{\"id\": \"big\", \"kind\": \"per_amount\", \"points\": 1000000, \"per_minor\": 1,"
 		    " \"multiplier_bp\": 1000000}]}");
 	struct ledger *l = ledger_new(&t.settings, 0, BATCH_MAX);
 	struct event *events = calloc(BATCH_MAX, sizeof(*events));
@@ -589,13 +578,12 @@ END_TEST
 
 /* ---- together ---- */
 
-enum { WRITERS = 4, ROUNDS = 3, TRIES = 50 };
+enum { WRITERS = 4, ROUNDS = 10, TRIES = 50 };
 
 struct writer {
 	struct ledger_stage *stage;
 	struct ledger *ledger;
 	uint64_t seed;
-	int retries;
 	char failed[600]; /* "" while all went well */
 };
 
@@ -610,10 +598,6 @@ static void write_shuffled(struct writer *w, const uint32_t *indexes)
 		bool wrote;
 		for (int i = 0; i < TRIES && r == STORE_RETRY; i++) {
 			r = ledger_write(w->ledger, &w->stage->epoch, items, size, &wrote);
-			w->retries += r == STORE_RETRY;
-			/* Locks are taken in one order everywhere, so contention is no excuse for this one. */
-			if (r == STORE_RETRY && strstr(ledger_error(w->ledger), "40P01"))
-				r = STORE_UNUSABLE;
 		}
 		if (r != STORE_OK)
 			snprintf(w->failed, sizeof(w->failed), "%d %s", r, ledger_error(w->ledger));
@@ -635,7 +619,7 @@ START_TEST(test_ledger__writers_of_the_same_orders_lose_nothing)
 {
 	struct ledger_stage t;
 	ledger_stage_open(&t, server.dsn, "writers");
-	apply_rules(&t, RANDOM_RULES);
+	stage_apply_rules(&t, RANDOM_RULES);
 	make_world(&world, 4711);
 	struct writer writers[WRITERS];
 	pthread_t threads[WRITERS];
@@ -753,7 +737,7 @@ START_TEST(test_ledger__a_record_that_the_database_refuses_takes_nothing_along)
 	char schema[32];
 	snprintf(schema, sizeof(schema), "refused %d", _i);
 	ledger_stage_open(&t, server.dsn, schema);
-	apply_rules(&t, BASE_RULE);
+	stage_apply_rules(&t, BASE_RULE);
 	stage_run(&t, refusals[_i]);
 	struct ledger *l = ledger_new(&t.settings, 0, 3);
 	static const struct fact facts[] = {
@@ -797,7 +781,7 @@ START_TEST(test_ledger__an_unanswered_commit_is_repeated_without_effect)
 	char schema[32];
 	snprintf(schema, sizeof(schema), "unanswered %d", _i);
 	ledger_stage_open(&t, server.dsn, schema);
-	apply_rules(&t, BASE_RULE);
+	stage_apply_rules(&t, BASE_RULE);
 	ck_assert(postgres_proxy_start(&proxy, server.folder));
 	struct store_settings through = t.settings;
 	through.dsn = proxy.dsn;

@@ -103,13 +103,13 @@ class LimitsTest(unittest.TestCase):
             worker.wait_until(lambda m: m.value("assigned_partitions") == 5, 20)
             due_ms = int(time.time() * 1000) + 2500
             headers = [("dw_not_before_ms", str(due_ms).encode())]
-            scene.send([Record(encode(delivered(name)), headers=headers) for name in ("head", "behind")], scene.deferred)
+            scene.send([Record(encode(delivered(name)), headers=headers) for name in ("head", "behind")],
+                scene.deferred)
             worker.wait_until(lambda m: m.value("consumer_partition_paused", topic=scene.deferred) == 1 and
-                m.value("records_in_flight") == 1, 10)
+                m.value("records_in_flight") == 1 and m.value("consumer_lag_seconds", topic=scene.deferred) > 0, 10)
             metrics = worker.metrics()
             self.assertLess(time.time() * 1000, due_ms, "too slow a machine for this test")
             self.assertEqual(metrics.value("records_settled_total"), 0)
-            self.assertGreater(metrics.value("consumer_lag_seconds", topic=scene.deferred), 0)
             scene.wait_settled(worker)
             self.assertGreaterEqual(time.time() * 1000, due_ms)
             worker.wait_until(lambda m: m.value("consumer_partition_paused", topic=scene.deferred) == 0, 10)
@@ -256,8 +256,8 @@ class LimitsTest(unittest.TestCase):
         rows = scene.psql("SELECT DISTINCT order_id, source_topic, source_partition, source_offset FROM postings")
         self.assertEqual(sorted(rows), [("odd", scene.deferred, "0", "1"), ("plain", scene.deferred, "0", "0")])
         [letter] = scene.read(scene.dlq)
-        self.assertEqual((letter.key, letter.value, letter.header("dw_source_topic"), letter.header("dw_source_offset")),
-            (b"key", b"{", scene.deferred, "2"))
+        self.assertEqual((letter.key, letter.value), (b"key", b"{"))
+        self.assertEqual((letter.header("dw_source_topic"), letter.header("dw_source_offset")), (scene.deferred, "2"))
 
     def test_limits__forged_headers_on_the_main_topic_are_not_believed(self):
         scene = self.scene(limits("slow", 1, 1), partitions=1, **{"rate.defer_ms": 500})
@@ -279,7 +279,8 @@ class LimitsTest(unittest.TestCase):
             self.assertEqual(copy.header("dw_source_topic"), scene.topic)
             self.assertLess(int(copy.header("dw_not_before_ms")), int(far_ms))
         [letter] = scene.read(scene.dlq)
-        self.assertEqual((letter.header("dw_error_code"), letter.header("dw_error_field")), ("out_of_range", "timestamp"))
+        self.assertEqual((letter.header("dw_error_code"), letter.header("dw_error_field")),
+            ("out_of_range", "timestamp"))
         self.assertEqual(letter.header("dw_source_offset"), "3")
 
 

@@ -20,27 +20,30 @@ def orders(first, count):
 
 
 class Flow:
-    """Sends orders, some hundred at a time, until the block ends."""
+    """Sends orders, some at a time, until the block ends."""
 
-    CHUNK = 400
+    CHUNK = 200
 
     def __init__(self, scene):
         self.scene = scene
         self.expected = Expected()
         self.sent = 0
+        self.lock = threading.Lock()
         self.ended = threading.Event()
         self.failure = None
         self.thread = threading.Thread(target=self.run)
 
     def send(self, count):
-        events = orders(self.sent, count)
-        self.scene.produce(events)
-        self.expected.add(events)
-        self.sent += count
+        """By whoever it is: an order is sent once."""
+        with self.lock:
+            events = orders(self.sent, count)
+            self.scene.produce(events)
+            self.expected.add(events)
+            self.sent += count
 
     def run(self):
         try:
-            while not self.ended.wait(0.02):
+            while not self.ended.wait(0.1):
                 self.send(self.CHUNK)
         except Exception as failure:  # told to the test, which joins
             self.failure = failure
@@ -88,7 +91,7 @@ class RebalanceTest(unittest.TestCase):
         scene = self.scene()
         released = 0
         # The first one lets go at once, so that records in flight are released; the other drains.
-        hasty = scene.worker(**{"rebalance.drain_ms": 0, "batch.max": 10, "workers": 1})
+        hasty = scene.worker(**{"rebalance.drain_ms": 0, "batch.max": 10, "workers": 1, "inflight.max": 1000})
         patient = scene.worker()
         with Flow(scene) as flow, hasty, patient:
             flow.send(4000)
@@ -155,11 +158,11 @@ class RebalanceTest(unittest.TestCase):
 
     def test_rebalance__a_frozen_worker_changes_nothing_when_it_wakes(self):
         scene = self.scene(**{"kafka.session.timeout.ms": 3000, "pg.idle_timeout_ms": 2000})
-        slow = {"workers": 1, "batch.max": 10}
+        slow = {"workers": 1, "batch.max": 10, "inflight.max": 1000}
         with scene.worker(**slow) as frozen, scene.worker() as successor:
             self.wait_shared(frozen, successor)
             flow = Flow(scene)
-            flow.send(12000)
+            flow.send(6000)
             frozen.wait_until(lambda m: m.value("records_settled_total") > 0 and m.value("records_in_flight") > 0, 20)
             frozen.freeze()
             self.wait_assigned(successor, ALL, ALL)

@@ -8,9 +8,8 @@ import socket
 import subprocess
 import unittest
 
-from stack import Scene, StackError, run_command, shared, wait_until
+from stack import Scene, run_command, shared, wait_until
 from stack.events import BASE_RULES, Expected, delivered, ledger_totals
-from stack.process import free_port
 
 CLOSED = "127.0.0.1:1"  # nobody listens there
 
@@ -264,8 +263,8 @@ class StartupTest(unittest.TestCase):
         scene = self.scene()
         compacted = f"{scene.name}-compacted"
         scene.stack.create_topic(compacted, 1, {"cleanup.policy": "compact"})
-        for options in ({"kafka.topic": compacted, "kafka.deferred_topic": scene.deferred, "kafka.dlq_topic": scene.dlq},
-                {"kafka.deferred_topic": compacted}):
+        others = {"kafka.deferred_topic": scene.deferred, "kafka.dlq_topic": scene.dlq}
+        for options in ({"kafka.topic": compacted, **others}, {"kafka.deferred_topic": compacted}):
             with self.subTest(options=options):
                 text = self.run_fails({**scene.options, **options})
                 self.assertIn(compacted, text)
@@ -278,11 +277,12 @@ class StartupTest(unittest.TestCase):
         scene = self.scene()
         lines = self.check(scene, 0)
         self.assertEqual(set(lines), {"configuration", "librdkafka", f"kafka topic {scene.topic}",
-            f"kafka topic {scene.deferred}", f"kafka topic {scene.dlq}", "postgresql", "postgresql schema", "redis", "http"})
+            f"kafka topic {scene.deferred}", f"kafka topic {scene.dlq}", "postgresql", "postgresql schema", "redis",
+            "http"})
 
     def test_startup__check_offline_asks_nobody(self):
         scene = self.scene(migrate=False)
-        nobody = {"kafka.brokers": CLOSED, "pg.dsn": "postgresql://x@127.0.0.1:1/x", "redis.url": "redis://127.0.0.1:1/0"}
+        nobody = {"kafka.brokers": CLOSED, "pg.dsn": f"postgresql://x@{CLOSED}/x", "redis.url": f"redis://{CLOSED}/0"}
         lines = self.check(scene, 0, "--offline", **nobody)
         self.assertEqual(set(lines), {"configuration", "librdkafka"})
         lines = self.check(scene, 1, **nobody)
@@ -291,8 +291,8 @@ class StartupTest(unittest.TestCase):
 
     def test_startup__check_finds_redis(self):
         scene = self.scene()
-        self.assert_only_failure(self.check(scene, 1, **{"redis.url": "redis://:s3cr3t@127.0.0.1:1/0"}), "redis", "127.0.0.1:1")
-        lines = self.check(scene, 1, **{"redis.url": "redis://:s3cr3t@127.0.0.1:1/0"})
+        lines = self.check(scene, 1, **{"redis.url": f"redis://:s3cr3t@{CLOSED}/0"})
+        self.assert_only_failure(lines, "redis", CLOSED)
         self.assertNotIn("s3cr3t", str(lines))
         self.assertTrue(self.check(scene, 0, **{"redis.url": ""})["redis"][0])
 

@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 #include "worker/ledger/migrate.h"
+#include "worker/ledger/rules_store.h"
 
 #include <check.h>
 #include <poll.h>
@@ -93,6 +94,47 @@ void stage_terminate(struct ledger_stage *t, int backend)
 	char sql[96];
 	snprintf(sql, sizeof(sql), "SELECT pg_terminate_backend(%d, %d)", backend, STAGE_LIMIT_MS);
 	ck_assert_int_eq(stage_number(t, sql), 1);
+}
+
+void stage_apply_rules(struct ledger_stage *t, const char *text)
+{
+	char error[256] = "";
+	struct rules *file = rules_parse_file(slice_of(text), error, sizeof(error));
+	ck_assert_msg(file, "%s", error);
+	struct rule_change rules[8], partners[8];
+	ck_assert(rules_count(file) <= 8 && rules_partner_count(file) <= 8);
+	int64_t revision;
+	ck_assert_int_eq(rules_store_apply(t->pg, file, rules, partners, &revision), PG_OK);
+	rules_unref(file);
+}
+
+const struct store_source stage_source = {.topic = {"delivery-events", 15}, .partition = 3, .offset = 41};
+
+enum store_result stage_begin(struct store *s, const struct history_epoch *epoch, struct order *o, const char *id)
+{
+	int64_t revision;
+	order_init(o, slice_of(id));
+	return store_begin(s, epoch, false, o, 1, &revision);
+}
+
+enum store_result stage_commit(struct store *s, struct order *o, enum event_status progress)
+{
+	o->facts.progress = progress;
+	o->changed = true;
+	const struct store_write w = {.order = o, .first_source = &stage_source};
+	return store_commit(s, &w, 1);
+}
+
+enum store_result stage_write(struct store *s, const struct history_epoch *epoch, const char *id)
+{
+	struct order o;
+	enum store_result r = stage_begin(s, epoch, &o, id);
+	return r == STORE_OK ? stage_commit(s, &o, STATUS_CREATED) : r;
+}
+
+int64_t stage_orders(struct ledger_stage *t)
+{
+	return stage_number(t, "SELECT count(*) FROM orders");
 }
 
 void stage_check_books(struct ledger_stage *t)

@@ -38,6 +38,17 @@ struct history_epoch stage_epoch(struct ledger_stage *t);
 /* Ends a backend and waits until it is gone. */
 void stage_terminate(struct ledger_stage *t, int backend);
 
+/* Applies a rule file. */
+void stage_apply_rules(struct ledger_stage *t, const char *text);
+
+/* A batch of one order that posts nothing, begun without locks and not begun again. */
+extern const struct store_source stage_source; /* delivery-events/3/41 */
+must_use enum store_result stage_begin(struct store *s, const struct history_epoch *epoch, struct order *o,
+				       const char *id);
+must_use enum store_result stage_commit(struct store *s, struct order *o, enum event_status progress);
+must_use enum store_result stage_write(struct store *s, const struct history_epoch *epoch, const char *id);
+int64_t stage_orders(struct ledger_stage *t);
+
 /* The invariants that may be had from the views alone: balances are the sums of the postings, both sides of a
  * unit are equal, orders show what is posted, postings are numbered from 1 without gaps. */
 void stage_check_books(struct ledger_stage *t);

@@ -20,8 +20,9 @@ void mock_kafka_open(struct mock_kafka *m, int brokers)
 	ck_assert_msg(m->rk != NULL, "%s", reason);
 	m->cluster = rd_kafka_mock_cluster_new(m->rk, brokers);
 	ck_assert_ptr_nonnull(m->cluster);
-	m->settings = (struct kafka_settings){.brokers = rd_kafka_mock_cluster_bootstraps(m->cluster), .group = "test-group",
-	                                      .properties = m->properties};
+	m->settings = (struct kafka_settings){.brokers = rd_kafka_mock_cluster_bootstraps(m->cluster),
+					      .group = "test-group",
+					      .properties = m->properties};
 	/* The first join of a group takes the mock 3 s; later ones session.timeout.ms less one second. */
 	mock_kafka_set(m, "session.timeout.ms", "3500");
 	mock_kafka_set(m, "heartbeat.interval.ms", "300");
@@ -46,9 +47,9 @@ static void produce(struct mock_kafka *m, const char *topic, int32_t partition, 
 	rd_kafka_resp_err_t err;
 	do {
 		err = rd_kafka_producev(m->rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
-		                        RD_KAFKA_V_KEY((void *)(uintptr_t)key, key ? strlen(key) : 0),
-		                        RD_KAFKA_V_VALUE((void *)(uintptr_t)value, value ? strlen(value) : 0),
-		                        RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+					RD_KAFKA_V_KEY((void *)(uintptr_t)key, key ? strlen(key) : 0),
+					RD_KAFKA_V_VALUE((void *)(uintptr_t)value, value ? strlen(value) : 0),
+					RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
 		if (err == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 			rd_kafka_poll(m->rk, 100);
 	} while (err == RD_KAFKA_RESP_ERR__QUEUE_FULL);

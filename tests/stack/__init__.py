@@ -7,5 +7,5 @@ from .scene import Scene
 from .stack import ROOT, Stack, build_folder, data_folder, shared
 from .worker import Worker, binary, run_command
 
-__all__ = ["ROOT", "Exposition", "Record", "Scene", "Stack", "StackError", "Worker", "binary", "build_folder", "data_folder",
-    "run_command", "shared", "wait_until"]
+__all__ = ["ROOT", "Exposition", "Record", "Scene", "Stack", "StackError", "Worker", "binary", "build_folder",
+    "data_folder", "run_command", "shared", "wait_until"]

@@ -33,19 +33,26 @@ class Expected:
         return len(amounts), sum(amount // 100 for amount in amounts), sum(amounts)
 
 
+# One statement, so one snapshot: it must agree while batches commit, too [I4].
+TOTALS = """
+WITH posted AS (SELECT kind, amount * CASE WHEN debit_account ~ '^(partner_points|clearing):' THEN 1 ELSE -1 END AS amount
+                FROM postings)
+SELECT (SELECT count(*) FROM order_state),
+       (SELECT coalesce(sum(points), 0) FROM order_state), (SELECT coalesce(sum(order_credit_minor), 0) FROM order_state),
+       (SELECT coalesce(sum(points), 0) FROM customer_points), (SELECT coalesce(sum(credit_minor), 0) FROM partner_credit),
+       (SELECT coalesce(sum(amount), 0) FROM posted WHERE kind = 'points'),
+       (SELECT coalesce(sum(amount), 0) FROM posted WHERE kind = 'order_credit'),
+       (SELECT string_agg(unit, ' ') FROM (SELECT unit FROM account_balances GROUP BY unit
+                                           HAVING sum(debits) <> sum(credits)) uneven)
+"""
+
+
 def ledger_totals(scene):
-    """The same as the database has it; the three sums that must agree are taken from three views."""
-    orders, points, credit = scene.psql("SELECT count(*), coalesce(sum(points), 0), "
-        "coalesce(sum(order_credit_minor), 0) FROM order_state")[0]
-    posted = dict(scene.psql("SELECT kind, sum(amount * CASE WHEN debit_account LIKE 'partner_points:%' "
-        "OR debit_account LIKE 'clearing:%' THEN 1 ELSE -1 END) FROM postings GROUP BY 1"))
-    wallets = scene.psql("SELECT coalesce(sum(points), 0) FROM customer_points")[0][0]
-    payable = scene.psql("SELECT coalesce(sum(credit_minor), 0) FROM partner_credit")[0][0]
-    sides = scene.psql("SELECT unit FROM account_balances GROUP BY unit HAVING sum(debits) <> sum(credits)")
-    if sides:
-        raise AssertionError(f"debits and credits differ in {sides}")
-    by_view = {(int(points), int(credit)), (int(posted.get("points", 0)), int(posted.get("order_credit", 0))),
-        (int(wallets), int(payable))}
+    """The same as the database has it; the sums that must agree are taken from three views."""
+    orders, *sums, uneven = scene.psql(TOTALS)[0]
+    if uneven:
+        raise AssertionError(f"debits and credits differ in {uneven}")
+    by_view = set(zip(map(int, sums[::2]), map(int, sums[1::2])))
     if len(by_view) != 1:
         raise AssertionError(f"views disagree: {by_view}")
-    return int(orders), int(points), int(credit)
+    return int(orders), *by_view.pop()

@@ -93,7 +93,7 @@ static enum kafka_answer answer(struct kafka_admin *a, rd_kafka_resp_err_t err, 
 		return result;
 	bool cause = result == KAFKA_UNAVAILABLE && a->broker_error[0] != '\0';
 	snprintf(a->error, sizeof(a->error), "%s: %s%s%.300s", what, rd_kafka_err2str(err), cause ? ": " : "",
-	         cause ? a->broker_error : "");
+		 cause ? a->broker_error : "");
 	return result;
 }
 
@@ -118,7 +118,7 @@ static enum kafka_answer finish(struct kafka_admin *a, rd_kafka_resp_err_t err, 
 
 /* `*broker_id`: who answered. */
 static rd_kafka_resp_err_t look_up(struct kafka_admin *a, const char *topic, int timeout_ms, int *partition_count,
-                                   int32_t *broker_id)
+				   int32_t *broker_id)
 {
 	const struct rd_kafka_metadata *metadata = NULL;
 	rd_kafka_topic_t *handle = rd_kafka_topic_new(a->rk, topic, NULL);
@@ -160,7 +160,7 @@ static void take_committed(struct kafka_committed *entry, const rd_kafka_topic_p
 }
 
 enum kafka_answer kafka_admin_committed(struct kafka_admin *a, struct kafka_committed *entries, size_t count,
-                                        int timeout_ms)
+					int timeout_ms)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -188,7 +188,7 @@ enum kafka_answer kafka_admin_committed(struct kafka_admin *a, struct kafka_comm
  * for times, as the protocol does.
  */
 static rd_kafka_resp_err_t list_offset(struct kafka_admin *a, const char *topic, int32_t partition, int64_t logical,
-                                       int64_t deadline_ms, int64_t *offset)
+				       int64_t deadline_ms, int64_t *offset)
 {
 	int64_t left_ms = deadline_ms - clock_mono_ms();
 	if (left_ms <= 0)
@@ -207,7 +207,7 @@ static rd_kafka_resp_err_t list_offset(struct kafka_admin *a, const char *topic,
 }
 
 enum kafka_answer kafka_admin_watermarks(struct kafka_admin *a, const char *topic, int32_t partition, int timeout_ms,
-                                         int64_t *low, int64_t *high)
+					 int64_t *low, int64_t *high)
 {
 	int64_t deadline_ms = clock_mono_ms() + timeout_ms;
 	int64_t first = 0, end = 0;
@@ -235,7 +235,8 @@ struct reading {
 };
 
 /* Returns: whether reading goes on. */
-static bool take_message(struct kafka_admin *a, struct reading *r, const rd_kafka_message_t *m, rd_kafka_resp_err_t *err)
+static bool take_message(struct kafka_admin *a, struct reading *r, const rd_kafka_message_t *m,
+			 rd_kafka_resp_err_t *err)
 {
 	if (m->err && m->err != RD_KAFKA_RESP_ERR__PARTITION_EOF) {
 		/* Others pass by themselves, or the idle timeout ends them. */
@@ -285,15 +286,19 @@ static rd_kafka_resp_err_t read_on(struct kafka_admin *a, struct reading *r, int
 }
 
 enum kafka_answer kafka_admin_read(struct kafka_admin *a, const char *topic, int32_t partition, int64_t offset,
-                                   int idle_timeout_ms, kafka_visit *visit, void *owner, int64_t *next)
+				   int idle_timeout_ms, kafka_visit *visit, void *owner, int64_t *next)
 {
 	int64_t low = 0, high = 0;
 
 	enum kafka_answer result = kafka_admin_watermarks(a, topic, partition, idle_timeout_ms, &low, &high);
 	if (result != KAFKA_OK)
 		return result;
-	struct reading r = {.topic = topic, .partition = partition, .next = offset > low ? offset : low, .end = high,
-	                    .visit = visit, .owner = owner};
+	struct reading r = {.topic = topic,
+			    .partition = partition,
+			    .next = offset > low ? offset : low,
+			    .end = high,
+			    .visit = visit,
+			    .owner = owner};
 	rd_kafka_resp_err_t err = r.next < r.end ? read_on(a, &r, idle_timeout_ms) : RD_KAFKA_RESP_ERR_NO_ERROR;
 	*next = r.next;
 	return finish(a, err, topic);
@@ -324,11 +329,12 @@ static rd_kafka_resp_err_t find_config(rd_kafka_event_t *event, const char *name
 
 /* Of any broker, as all know it: librdkafka's default is the controller, and waits for one that does not show up. */
 static rd_kafka_resp_err_t describe(struct kafka_admin *a, const char *topic, int32_t broker_id, int timeout_ms,
-                                    rd_kafka_event_t **event)
+				    rd_kafka_event_t **event)
 {
 	char reason[256];
 	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(a->rk, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
-	rd_kafka_resp_err_t err = rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, reason, sizeof(reason));
+	rd_kafka_resp_err_t err =
+		rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, reason, sizeof(reason));
 	if (!err)
 		err = rd_kafka_AdminOptions_set_broker(options, broker_id, reason, sizeof(reason));
 	rd_kafka_ConfigResource_t *resource = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, topic);
@@ -346,7 +352,7 @@ static rd_kafka_resp_err_t describe(struct kafka_admin *a, const char *topic, in
 }
 
 enum kafka_answer kafka_admin_topic_config(struct kafka_admin *a, const char *topic, const char *name, int timeout_ms,
-                                           char *value, size_t value_size)
+					   char *value, size_t value_size)
 {
 	int64_t deadline_ms = clock_mono_ms() + timeout_ms;
 	rd_kafka_event_t *event = NULL;

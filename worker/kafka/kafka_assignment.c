@@ -23,6 +23,14 @@ void assignment_release(struct assignment *a)
 	free(a->topics);
 }
 
+size_t assignment_size(const struct assignment *a)
+{
+	size_t size = 0;
+	for (size_t i = 0; i < a->topic_count; i++)
+		size += (size_t)a->topics[i].slot_count;
+	return size;
+}
+
 struct assigned_topic *assignment_topic(struct assignment *a, const char *name)
 {
 	for (size_t i = 0; i < a->topic_count; i++) {
@@ -127,9 +135,14 @@ static void set_where(struct assignment *a, slot_test *passes, void (*set)(struc
  * a stop and its answer stops the same fetcher twice, and librdkafka asserts that it does not (2.0.2,
  * rd_kafka_assignment_partition_stopped). Its main thread takes orders in turn: any question that it
  * answers now was behind the stops, and what is asked next is behind their answers.
+ *
+ * Not while closing: no second change follows, and a group that ends throws away what it was asked and did not answer
+ * yet (rd_kafka_cgrp_terminated purges its queue), so the question would wait for ever.
  */
 static void wait_for_stops(struct assignment *a)
 {
+	if (a->closing)
+		return;
 	rd_kafka_topic_partition_list_t *list = NULL;
 	if (!rd_kafka_assignment(a->rk, &list))
 		rd_kafka_topic_partition_list_destroy(list);
@@ -148,7 +161,8 @@ static void assign(struct assignment *a, const rd_kafka_topic_partition_list_t *
 {
 	rd_kafka_resp_err_t err = rd_kafka_assign(a->rk, list);
 	if (err)
-		LOG(LOG_WARN, "kafka assignment refused", LOG_S("call", "assign"), LOG_S("error", rd_kafka_err2str(err)));
+		LOG(LOG_WARN, "kafka assignment refused", LOG_S("call", "assign"),
+		    LOG_S("error", rd_kafka_err2str(err)));
 	wait_for_stops(a);
 }
 

@@ -14,6 +14,9 @@
  * changed). The next assignment then comes before our release, its empty answer takes back all that was
  * fetched, and the release has nothing left to tell librdkafka: an unassign then would undo the new assignment.
  *
+ * assigned-twice: for the same reason an eager assignment that this thread has not polled yet may be followed by
+ * another one without a revocation between. What the first one granted is then lost.
+ *
  * early-answer: while librdkafka waits for the answer to a revocation, any incremental_unassign is that answer.
  * Changes asked for meanwhile wait in the slots until the release; nothing is fetched until then anyway.
  *
@@ -26,6 +29,8 @@
 
 /* A partition of a subscribed topic. */
 struct slot {
+	bool granted;     /* ours, as the callbacks told last */
+	bool draining;    /* in the revocation that librdkafka waits for, and not lost: still ours to commit */
 	bool assigned;    /* delivered to the worker as assigned; ends with its release */
 	bool wanted;      /* started by the worker; ends with stop or release */
 	bool fetching;    /* in librdkafka's assignment */
@@ -48,11 +53,14 @@ struct assignment {
 	size_t topic_count;
 	bool cooperative; /* as the last rebalance told */
 	bool answer_due;  /* librdkafka waits for the answer to a revocation */
+	bool closing;     /* the group may end at any moment: see wait_for_stops */
 };
 
 void assignment_init(struct assignment *a, const char *const *topics, size_t topic_count);
 void assignment_release(struct assignment *a);
 
+/* Partitions that there are slots for. */
+size_t assignment_size(const struct assignment *a);
 /* Returns: NULL for a topic that is not subscribed. */
 struct assigned_topic *assignment_topic(struct assignment *a, const char *name);
 /* Makes room for `partition`. */

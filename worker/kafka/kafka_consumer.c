@@ -7,6 +7,7 @@
  * what is below the position is a repeat and is dropped.
  */
 #include "worker/kafka/kafka_assignment.h"
+#include "worker/kafka/kafka_pending.h"
 
 #include "common/clock.h"
 #include "common/log.h"
@@ -15,93 +16,80 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { METADATA_TIMEOUT_MS = 1000, ERROR_BYTES = sizeof(((struct kafka_event *)0)->error) };
-
-/* A rebalance or an answer, from its callback until the poll after its delivery. */
-struct pending {
-	struct pending *next;
-	enum kafka_event_kind kind;
-	size_t partition_count;
-	const char *commit_error; /* a constant of librdkafka's */
-	char error[ERROR_BYTES];
-	struct kafka_partition partitions[];
-};
-
-struct pending_queue {
-	struct pending *first;
-	struct pending **end;
-};
+enum { METADATA_TIMEOUT_MS = 1000 };
 
 struct kafka_consumer {
 	rd_kafka_t *rk;
 	struct assignment assignment;
 	struct pending_queue rebalances;
-	struct pending_queue answers;   /* to commits, and troubles; poll takes each before it asks for the next */
-	struct pending *current;        /* what the last poll returned, if it came from a queue */
-	rd_kafka_message_t *message;    /* or from librdkafka */
+	struct pending_queue answers; /* to commits, and troubles; poll takes each before it asks for the next */
+	struct pending *current;      /* what the last poll returned, if it came from a queue */
+	rd_kafka_message_t *message;  /* or from librdkafka */
 	struct header *headers;
 	size_t header_capacity;
 	struct kafka_partition stopped; /* the one that a KAFKA_TROUBLE names */
 	bool release_due;               /* a revocation was delivered and not released */
-	bool lost;                      /* the last revocation is a loss */
 	bool fatal;
-	char fatal_error[ERROR_BYTES];
-	rd_kafka_queue_t *close_queue;  /* leaked with the handle that posts to it, if the close takes too long */
-	atomic_int assigned_count;      /* of this member; for kafka_consumer_share */
-	atomic_int partition_count;     /* of all topics; 0: not known yet */
+	char fatal_error[sizeof(((struct kafka_event *)0)->error)];
+	rd_kafka_queue_t *close_queue; /* leaked with the handle that posts to it, if the close takes too long */
+	atomic_int assigned_count;     /* of this member; for kafka_consumer_share */
+	atomic_int partition_count;    /* of all topics; 0: not known yet */
 };
+
+static void forget(struct slot *s)
+{
+	s->wanted = false;
+	s->paused = false;
+	s->restart = false;
+}
 
 /* ---- callbacks, which run inside rd_kafka_consumer_poll and end it ---- */
 
-static void queue_init(struct pending_queue *q)
+/* Ends what the worker may do with a partition, for a revocation that it has yet to hear of. */
+static void take_back(struct slot *s, bool lost)
 {
-	q->first = NULL;
-	q->end = &q->first;
+	s->granted = false;
+	s->draining = !lost;
+	s->revocations++;
 }
 
-static struct pending *push(struct pending_queue *q, enum kafka_event_kind kind, size_t partitions_max)
+/* Eager assignments replace each other. What the last one gave and no revocation took is lost (assigned-twice),
+ * and what still drains is no longer ours to commit (rejoined-without-answer). */
+static void end_last_assignment(struct kafka_consumer *c)
 {
-	struct pending *p = calloc(1, sizeof(*p) + partitions_max * sizeof(p->partitions[0]));
-	ENSURE(p != NULL);
-	p->kind = kind;
-	*q->end = p;
-	q->end = &p->next;
-	return p;
-}
-
-static struct pending *pop(struct pending_queue *q)
-{
-	struct pending *p = q->first;
-	if (!p)
-		return NULL;
-	q->first = p->next;
-	if (!q->first)
-		q->end = &q->first;
-	return p;
-}
-
-static bool has_revocation(const struct pending_queue *q)
-{
-	for (const struct pending *p = q->first; p; p = p->next) {
-		if (p->kind != KAFKA_ASSIGNED)
-			return true;
+	struct pending *lost = pending_new(KAFKA_LOST, assignment_size(&c->assignment));
+	for (size_t i = 0; i < c->assignment.topic_count; i++) {
+		struct assigned_topic *t = &c->assignment.topics[i];
+		for (int32_t partition = 0; partition < t->slot_count; partition++) {
+			struct slot *s = &t->slots[partition];
+			s->draining = false;
+			if (s->granted) {
+				pending_add_partition(lost, t->name, partition);
+				take_back(s, true);
+			}
+		}
 	}
-	return false;
+	if (lost->partition_count > 0)
+		pending_queue_put(&c->rebalances, lost);
+	else
+		free(lost);
 }
 
 static void queue_rebalance(struct kafka_consumer *c, enum kafka_event_kind kind,
-                            const rd_kafka_topic_partition_list_t *list)
+			    const rd_kafka_topic_partition_list_t *list)
 {
-	struct pending *p = push(&c->rebalances, kind, (size_t)list->cnt);
+	struct pending *p = pending_new(kind, (size_t)list->cnt);
 	for (int i = 0; i < list->cnt; i++) {
 		struct assigned_topic *t = assignment_topic(&c->assignment, list->elems[i].topic);
 		ENSURE(t != NULL); /* nothing but what is subscribed is assigned */
 		struct slot *s = assigned_topic_slot(t, list->elems[i].partition);
-		p->partitions[p->partition_count++] =
-			(struct kafka_partition){t->name, list->elems[i].partition, RD_KAFKA_OFFSET_INVALID};
-		if (kind != KAFKA_ASSIGNED)
-			s->revocations++;
+		pending_add_partition(p, t->name, list->elems[i].partition);
+		if (kind == KAFKA_ASSIGNED)
+			s->granted = true;
+		else
+			take_back(s, kind == KAFKA_LOST);
 	}
+	pending_queue_put(&c->rebalances, p);
 }
 
 static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_partition_list_t *list, void *opaque)
@@ -111,11 +99,12 @@ static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic
 	c->assignment.cooperative = !strcmp(rd_kafka_rebalance_protocol(rk), "COOPERATIVE");
 	if (err == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
 		assignment_answer_empty(&c->assignment);
+		if (!c->assignment.cooperative)
+			end_last_assignment(c);
 		queue_rebalance(c, KAFKA_ASSIGNED, list);
 	} else {
-		c->lost = rd_kafka_assignment_lost(rk);
 		c->assignment.answer_due = true;
-		queue_rebalance(c, c->lost ? KAFKA_LOST : KAFKA_REVOKED, list);
+		queue_rebalance(c, rd_kafka_assignment_lost(rk) ? KAFKA_LOST : KAFKA_REVOKED, list);
 	}
 	rd_kafka_yield(rk);
 }
@@ -125,17 +114,22 @@ static void on_commit(rd_kafka_t *rk, rd_kafka_resp_err_t err, rd_kafka_topic_pa
 	struct kafka_consumer *c = opaque;
 	for (int i = 0; !err && list && i < list->cnt; i++)
 		err = list->elems[i].err;
-	push(&c->answers, KAFKA_COMMITTED, 0)->commit_error = err ? rd_kafka_err2str(err) : NULL;
+	struct pending *p = pending_new(KAFKA_COMMITTED, 0);
+	p->commit_error = err ? rd_kafka_err2str(err) : NULL;
+	pending_queue_put(&c->answers, p);
 	rd_kafka_yield(rk);
 }
 
 static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 {
 	struct kafka_consumer *c = opaque;
-	if (err == RD_KAFKA_RESP_ERR__FATAL)
+	if (err == RD_KAFKA_RESP_ERR__FATAL) {
 		c->fatal = true;
-	else
-		snprintf(push(&c->answers, KAFKA_TROUBLE, 0)->error, ERROR_BYTES, "%s", reason);
+	} else {
+		struct pending *p = pending_new(KAFKA_TROUBLE, 0);
+		snprintf(p->error, sizeof(p->error), "%s", reason);
+		pending_queue_put(&c->answers, p);
+	}
 	rd_kafka_yield(rk);
 }
 
@@ -143,9 +137,8 @@ static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 
 static void free_consumer(struct kafka_consumer *c)
 {
-	struct pending *p;
-	while ((p = pop(&c->rebalances)) != NULL || (p = pop(&c->answers)) != NULL)
-		free(p);
+	pending_queue_release(&c->rebalances);
+	pending_queue_release(&c->answers);
 	assignment_release(&c->assignment);
 	free(c->current);
 	free(c->headers);
@@ -165,15 +158,15 @@ static rd_kafka_resp_err_t subscribe(struct kafka_consumer *c, const char *const
 }
 
 int kafka_consumer_open(const struct kafka_settings *s, const char *const *topics, size_t topic_count,
-                        struct kafka_consumer **out, char *error, size_t error_size)
+			struct kafka_consumer **out, char *error, size_t error_size)
 {
 	rd_kafka_conf_t *conf = kafka_conf_new(s, KAFKA_CONSUMER, error, error_size);
 	if (!conf)
 		return -1;
 	struct kafka_consumer *c = calloc(1, sizeof(*c));
 	ENSURE(c != NULL);
-	queue_init(&c->rebalances);
-	queue_init(&c->answers);
+	pending_queue_init(&c->rebalances);
+	pending_queue_init(&c->answers);
 	assignment_init(&c->assignment, topics, topic_count);
 
 	rd_kafka_conf_set_opaque(conf, c);
@@ -231,7 +224,7 @@ static void deliver(struct kafka_consumer *c, struct pending *p, struct kafka_ev
 
 static void deliver_rebalance(struct kafka_consumer *c, struct kafka_event *event)
 {
-	struct pending *p = pop(&c->rebalances);
+	struct pending *p = pending_queue_take(&c->rebalances);
 	deliver(c, p, event);
 	if (p->kind != KAFKA_ASSIGNED) {
 		c->release_due = true;
@@ -239,7 +232,8 @@ static void deliver_rebalance(struct kafka_consumer *c, struct kafka_event *even
 	}
 	for (size_t i = 0; i < p->partition_count; i++) {
 		struct slot *s = assignment_slot(&c->assignment, p->partitions[i].topic, p->partitions[i].partition);
-		*s = (struct slot){.assigned = true, .fetching = s->fetching, .held = s->held, .revocations = s->revocations};
+		forget(s);
+		s->assigned = true;
 	}
 	atomic_fetch_add(&c->assigned_count, (int)p->partition_count);
 	count_partitions(c);
@@ -265,7 +259,7 @@ static void trouble(struct kafka_event *event, const rd_kafka_message_t *m)
 
 /* The position is not in the log, and librdkafka has stopped fetching: the start rule must look again. */
 static void out_of_range(struct kafka_consumer *c, struct slot *s, const char *topic, const rd_kafka_message_t *m,
-                         struct kafka_event *event)
+			 struct kafka_event *event)
 {
 	trouble(event, m);
 	c->stopped = (struct kafka_partition){topic, m->partition, s->position};
@@ -327,7 +321,7 @@ static bool deliver_fatal(struct kafka_consumer *c, struct kafka_event *event)
 
 static bool deliver_pending(struct kafka_consumer *c, struct kafka_event *event)
 {
-	struct pending *p = pop(&c->answers);
+	struct pending *p = pending_queue_take(&c->answers);
 	if (p) {
 		deliver(c, p, event);
 		return true;
@@ -377,13 +371,6 @@ static struct slot *slot_of(struct kafka_consumer *c, const struct kafka_partiti
 	return s;
 }
 
-static void forget(struct slot *s)
-{
-	s->wanted = false;
-	s->paused = false;
-	s->restart = false;
-}
-
 void kafka_consumer_start(struct kafka_consumer *c, const struct kafka_partition *partitions, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -413,11 +400,12 @@ void kafka_consumer_release(struct kafka_consumer *c, const struct kafka_partiti
 		ENSURE(s->revocations > 0);
 		forget(s);
 		s->assigned = false;
+		s->draining = s->draining && s->revocations > 1;
 		s->revocations--;
 	}
 	atomic_fetch_sub(&c->assigned_count, (int)count);
 	/* A revocation behind this one is the one that librdkafka waits for. */
-	assignment_reconcile(&c->assignment, !has_revocation(&c->rebalances));
+	assignment_reconcile(&c->assignment, !pending_queue_has_revocation(&c->rebalances));
 }
 
 static void set_paused(struct kafka_consumer *c, const struct kafka_partition *partitions, size_t count, bool paused)
@@ -442,22 +430,20 @@ void kafka_consumer_resume(struct kafka_consumer *c, const struct kafka_partitio
 /* ---- commit ---- */
 
 /* Whether a commit for it is still ours to make. */
-static bool is_owned(struct kafka_consumer *c, const struct slot *s)
+static bool is_owned(const struct slot *s)
 {
-	if (!s || !s->assigned)
-		return false;
-	return s->revocations == 0 || (c->assignment.answer_due && !c->lost);
+	return s && s->assigned && (s->revocations == 0 || s->draining);
 }
 
 int kafka_consumer_commit(struct kafka_consumer *c, const struct kafka_partition *partitions, size_t count,
-                          const char *metadata)
+			  const char *metadata)
 {
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__STATE;
 	if (rd_kafka_assignment_lost(c->rk))
 		return -1; /* the event is on its way */
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
 	for (size_t i = 0; i < count; i++) {
-		if (!is_owned(c, assignment_slot(&c->assignment, partitions[i].topic, partitions[i].partition)))
+		if (!is_owned(assignment_slot(&c->assignment, partitions[i].topic, partitions[i].partition)))
 			continue;
 		rd_kafka_topic_partition_t *p =
 			rd_kafka_topic_partition_list_add(list, partitions[i].topic, partitions[i].partition);
@@ -504,6 +490,7 @@ bool kafka_consumer_close(struct kafka_consumer *c, int timeout_ms)
 	c->close_queue = rd_kafka_queue_new(c->rk);
 	drop_last(c);
 	answer_revocation(c);
+	c->assignment.closing = true;
 	rd_kafka_error_t *error = rd_kafka_consumer_close_queue(c->rk, c->close_queue);
 	bool leaving = !error; /* a client with a fatal error does not leave, it is just freed */
 	if (error)

@@ -15,7 +15,7 @@
  * Returns: NULL and one line in `error` that names the property. Owns: the caller, until rd_kafka_new.
  */
 must_use rd_kafka_conf_t *kafka_conf_new(const struct kafka_settings *s, enum kafka_side side, char *error,
-                                         size_t error_size);
+					 size_t error_size);
 
 /* rd_kafka_new that frees `conf` on failure, too. Returns: NULL and one line in `error`. */
 must_use rd_kafka_t *kafka_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *error, size_t error_size);
@@ -30,6 +30,6 @@ bool kafka_handle_free(rd_kafka_t *rk, int flags, int timeout_ms);
 /* Borrows key, value and time of `message`; headers, name and value borrowed too, go to *headers, an array that
  * grows as needed and is reused (free(3) it in the end). `topic` is what the record is to name. */
 struct kafka_record kafka_record_of(const rd_kafka_message_t *message, const char *topic, struct header **headers,
-                                    size_t *header_capacity);
+				    size_t *header_capacity);
 
 #endif

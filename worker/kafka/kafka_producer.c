@@ -48,7 +48,8 @@ static void on_report(rd_kafka_t *rk, const rd_kafka_message_t *message, void *o
 	p->reported++;
 	atomic_fetch_sub(&p->pending, 1);
 	/* rd_kafka_message_errstr takes the payload for the reason, which it is for consumers only. */
-	p->delivered(p->owner, message->_private, fate, fate == KAFKA_DELIVERED ? NULL : rd_kafka_err2str(message->err));
+	p->delivered(p->owner, message->_private, fate,
+		     fate == KAFKA_DELIVERED ? NULL : rd_kafka_err2str(message->err));
 }
 
 /* Passing errors are librdkafka's to retry; log_line has them at debug level. */
@@ -63,7 +64,7 @@ static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 }
 
 int kafka_producer_open(const struct kafka_settings *s, kafka_delivered *delivered, void *owner,
-                        struct kafka_producer **out, char *error, size_t error_size)
+			struct kafka_producer **out, char *error, size_t error_size)
 {
 	rd_kafka_conf_t *conf = kafka_conf_new(s, KAFKA_PRODUCER, error, error_size);
 	if (!conf)
@@ -92,8 +93,8 @@ static rd_kafka_headers_t *copy_headers(const struct kafka_message *m)
 	rd_kafka_headers_t *headers = rd_kafka_headers_new(m->header_count);
 	for (size_t i = 0; i < m->header_count; i++) {
 		const struct header *h = &m->headers[i];
-		rd_kafka_resp_err_t err = rd_kafka_header_add(headers, h->name.data, (ssize_t)h->name.len, h->value.data,
-		                                              (ssize_t)h->value.len);
+		rd_kafka_resp_err_t err = rd_kafka_header_add(headers, h->name.data, (ssize_t)h->name.len,
+							      h->value.data, (ssize_t)h->value.len);
 		ENSURE(!err);
 	}
 	return headers;
@@ -154,7 +155,8 @@ int kafka_producer_close(struct kafka_producer *p, int timeout_ms)
 	int left = kafka_producer_pending(p);
 	if (left > 0) {
 		/* Their values are the owner's again only after a report. A broker's thread may hang in getaddrinfo. */
-		rd_kafka_purge(p->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
+		rd_kafka_purge(p->rk,
+			       RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT | RD_KAFKA_PURGE_F_NON_BLOCKING);
 		poll_until_reported(p, PURGE_TIMEOUT_MS);
 	}
 	rd_kafka_queue_destroy(p->reports);

@@ -1,0 +1,169 @@
+"""
+How `run` ends [I12]: what was taken is settled and committed, the group is left, and the next worker reads on from
+there; when that can't be had in time, it leaves all the same and says so with its exit code.
+"""
+
+import signal
+import time
+import unittest
+
+from stack import Scene, shared, wait_until
+from stack.events import BASE_RULES, ledger_totals
+from stack.load import Load
+
+CLOSED = "127.0.0.1:1"  # nobody listens there
+
+# Who leaves at once does not leave the group: its successor waits for the session to run out.
+SHORT_SESSION = {"kafka.session.timeout.ms": 2000, "kafka.heartbeat.interval.ms": 300, "pg.idle_timeout_ms": 1500}
+
+
+class ShutdownTest(unittest.TestCase):
+    def scene(self, migrate=True, **options):
+        scene = Scene(shared(), partitions=4, migrate=migrate, **options)
+        if migrate:
+            scene.apply_rules(BASE_RULES)
+        return scene
+
+    def timed_stop(self, worker, number=signal.SIGTERM):
+        """(exit code, seconds)"""
+        started = time.monotonic()
+        code = worker.stop(number)
+        return code, time.monotonic() - started
+
+    def wait_said(self, worker, words, limit_s=20):
+        wait_until(lambda: words in worker.log(10000), limit_s, lambda: f"{words!r} not said\n{worker.log()}",
+            every_s=0.01)
+
+    def test_shutdown__sigterm_under_load_settles_and_commits_what_was_taken(self):
+        # Without marks in Redis a record that is read twice would show as such.
+        scene = self.scene(**{"dedup.ttl": 0, "batch.max": 20, "inflight.max": 500})
+        with Load(scene, pause_s=0) as load:
+            with scene.worker() as first:
+                wait_until(lambda: ledger_totals(scene)[0] > 500, 20, first.log)
+                load.send(3000)
+                code, seconds = self.timed_stop(first)
+                self.assertEqual(code, 0, first.log())
+                self.assertLess(seconds, 5)
+                self.assertNotIn("unsettled", first.log(1000))
+            progress = scene.progress(scene.topic)
+            self.assertEqual(scene.committed(), progress)
+            self.assertEqual(scene.committed(scene.deferred), scene.progress(scene.deferred))
+        # Its effects are those of the records below, no more and no less.
+        below = {record.key.decode() for record in scene.read() if record.offset < progress.get(record.partition, 0)}
+        self.assertEqual({row[0] for row in scene.psql("SELECT order_id FROM order_state")}, below)
+        self.assertLess(sum(progress.values()), load.records, "the load was over: nothing was cut short")
+        with scene.worker() as second:
+            for partition, offset in progress.items():
+                self.wait_said(second, f"topic={scene.topic} partition={partition} offset={offset} committed={offset}")
+            scene.wait_settled(second)
+            metrics = second.wait_until(lambda m: m.value("records_in_flight") == 0, 10)
+            self.assertEqual(metrics.value("records_consumed_total"), load.records - sum(progress.values()))
+            self.assertEqual(metrics.value("records_settled_total", outcome="released"), 0)
+            self.assertEqual(second.stop(), 0)
+        self.assertEqual(ledger_totals(scene), load.expected.totals())
+
+    def test_shutdown__idle_leaves_at_once_and_frees_the_group(self):
+        scene = self.scene(**{"kafka.session.timeout.ms": 30000})
+        load = Load(scene)
+        load.send(50)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with scene.worker() as worker:
+                # Had the one before not left the group, its session would have to run out first.
+                worker.wait_until(lambda m: m.value("assigned_partitions") == 6, 10)
+                scene.wait_settled(worker)
+                code, seconds = self.timed_stop(worker, number)
+                self.assertEqual(code, 0, worker.log())
+                self.assertLess(seconds, 2)
+        self.assertEqual(ledger_totals(scene), load.expected.totals())
+
+    def test_shutdown__a_deferred_head_does_not_hold_up(self):
+        scene = self.scene(**{"rate.partner.per_second": 1, "rate.partner.burst": 1, "rate.defer_ms": 4000})
+        load = Load(scene)
+        with scene.worker() as worker:
+            load.send(8)
+            worker.wait_until(lambda m: m.value("records_settled_total", outcome="deferred") > 0 and
+                m.value("consumer_partition_paused", topic=scene.deferred) > 0, 20)
+            code, seconds = self.timed_stop(worker)
+            self.assertEqual(code, 0, worker.log())
+            self.assertLess(seconds, 3)
+        self.assertEqual(scene.committed(scene.deferred), scene.progress(scene.deferred))
+        with scene.worker(**{"rate.partner.per_second": 0}) as worker:
+            scene.wait_settled(worker)
+        self.assertEqual(ledger_totals(scene), load.expected.totals())
+
+    # PostgreSQL frozen
+
+    def freeze_in_flight(self, scene, worker, load):
+        """Records are in flight and nothing settles."""
+        wait_until(lambda: ledger_totals(scene)[0] > 200, 20, worker.log)
+        postgres = scene.stack.postgres
+        self.addCleanup(postgres.thaw)
+        postgres.freeze()
+        load.send(500)
+        worker.wait_until(lambda m: m.value("records_in_flight") >= 100, 10)
+
+    def assert_nothing_lost(self, scene, load):
+        scene.stack.postgres.thaw()
+        with scene.worker() as worker:
+            scene.wait_settled(worker)
+            self.assertEqual(worker.metrics().value("dead_letters_total"), 0)
+        self.assertEqual(ledger_totals(scene), load.expected.totals())
+
+    def test_shutdown__with_postgresql_frozen_it_leaves_in_time(self):
+        scene = self.scene(**{"shutdown.timeout": "3s", "batch.max": 50})
+        load = Load(scene)
+        load.send(300)
+        with scene.worker() as worker:
+            self.freeze_in_flight(scene, worker, load)
+            code, seconds = self.timed_stop(worker)
+            self.assertEqual(code, 69, worker.log())
+            self.assertLess(seconds, 3.5)
+            self.assertIn("unsettled", worker.log())
+        self.assert_nothing_lost(scene, load)
+
+    def test_shutdown__a_second_signal_leaves_at_once(self):
+        for first, second in [(signal.SIGTERM, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)]:
+            with self.subTest(first=first, second=second):
+                scene = self.scene(**{"shutdown.timeout": "60s", "batch.max": 50, **SHORT_SESSION})
+                load = Load(scene)
+                load.send(300)
+                with scene.worker() as worker:
+                    self.freeze_in_flight(scene, worker, load)
+                    worker.process.send(first)
+                    self.wait_said(worker, "msg=leaving")
+                    self.assertTrue(worker.alive())
+                    self.assertEqual(worker.get("/livez")[0], 200)
+                    self.assertEqual(worker.get("/readyz")[0], 503)
+                    code, seconds = self.timed_stop(worker, second)
+                    self.assertEqual(code, 69, worker.log())
+                    self.assertLess(seconds, 1)
+                self.assert_nothing_lost(scene, load)
+
+    # at the start
+
+    def test_shutdown__while_waiting_for_a_dependency(self):
+        scene = self.scene()
+        for options, words in [
+                ({"pg.dsn": f"postgresql://x@{CLOSED}/x"}, "for=postgresql"),
+                ({"kafka.topic": f"{scene.name}-none"}, "for=kafka"),
+                ({"kafka.brokers": CLOSED}, "for=kafka")]:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                with self.subTest(options=options, number=number), scene.worker(**options) as worker:
+                    self.wait_said(worker, words)
+                    code, seconds = self.timed_stop(worker, number)
+                    self.assertEqual(code, 0, worker.log())
+                    # At most one question to a broker that does not answer.
+                    self.assertLess(seconds, 4)
+
+    def test_shutdown__while_a_connection_to_postgresql_hangs(self):
+        scene = self.scene(**{"pg.connect_timeout_ms": 2000, "shutdown.timeout": "3s"})
+        self.addCleanup(scene.stack.postgres.thaw)
+        scene.stack.postgres.freeze()
+        with scene.worker() as worker:
+            code, seconds = self.timed_stop(worker)
+            self.assertEqual(code, 0, worker.log())
+            self.assertLess(seconds, 3.5)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,99 @@
+"""Traffic and observation that go on beside a test: threads that end with their block."""
+
+import random
+import re
+import threading
+
+from . import traffic
+from .events import Expected, delivered
+
+
+class _Beside:
+    """A thread that repeats `step` until the block ends, with `pause_s` in between; its error is the block's."""
+
+    def __init__(self, pause_s):
+        self._pause_s = pause_s
+        self._stopped = threading.Event()
+        self._error = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind, *_):
+        self._stopped.set()
+        self._thread.join()
+        if self._error and not kind:
+            raise self._error
+
+    stop = __exit__
+
+    def _run(self):
+        try:
+            while not self._stopped.wait(self._pause_s):
+                self.step()
+        except Exception as error:  # told at the end of the block, on the thread that can
+            self._error = error
+
+    def step(self):
+        raise NotImplementedError
+
+
+class Load(_Beside):
+    """Delivered orders, each of them twice or so, in no order worth the name. Its block must not outlive Kafka."""
+
+    def __init__(self, scene, name="load", batch=100, pause_s=0.02):
+        super().__init__(pause_s)
+        self.scene, self.name, self.batch = scene, name, batch
+        self.random = random.Random(name)
+        self.lock = threading.Lock()
+        self.expected = Expected()
+        self.records = 0
+
+    def step(self):
+        self.send(self.batch)
+
+    def send(self, count):
+        """Also for the test itself, beside the block or without it."""
+        with self.lock:
+            first = len(self.expected.orders)
+            fresh = [delivered(f"{self.name}-{i}", self.random.randrange(100, 99999), f"c{i % 50}", f"p{i % 7}")
+                for i in range(first, first + count)]
+            again = self.random.sample(fresh, count // 2)
+            self.scene.produce(traffic.shuffled(fresh + again, first))
+            self.expected.add(fresh)
+            self.records += count + count // 2
+
+
+class Vitals(_Beside):
+    """What a worker says of itself, several times a second."""
+
+    def __init__(self, worker, pause_s=0.05):
+        super().__init__(pause_s)
+        self.worker = worker
+        self.samples = 0
+        self.not_alive = []  # what /livez said when it was not 200
+        self.ready = set()  # statuses of /readyz
+        self.degraded = set()  # every `what` that was 1
+        self.unequal = []  # scrapes that were not conserved
+        self.in_flight_max = 0
+
+    def step(self):
+        status, text = self.worker.get("/livez")
+        if status != 200:
+            self.not_alive.append(text)
+        self.ready.add(self.worker.get("/readyz")[0])
+        metrics = self.worker.metrics()
+        self.degraded |= {what for what, value in metrics.by("degraded", "what").items() if value}
+        consumed, accounted = metrics.conservation()
+        if consumed != accounted:
+            self.unequal.append((consumed, accounted))
+        self.in_flight_max = max(self.in_flight_max, metrics.value("records_in_flight"))
+        self.samples += 1
+
+
+def memory_bytes(worker):
+    """Resident now."""
+    with open(f"/proc/{worker.pid}/status", encoding="ascii") as status:
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status.read())[1]) * 1024
