@@ -1,6 +1,6 @@
 """
-The ledger against real input: 58,788 events of 14,940 orders, whose totals are known. However they are sent and whatever
-happens meanwhile, the result is the same to the last unit [I2] [I5].
+The ledger against real input: 58,788 events of 14,940 orders, whose totals are known. However they are sent and
+whatever happens meanwhile, the result is the same to the last unit [I2] [I5].
 """
 
 import lzma
@@ -57,7 +57,7 @@ class OlistTest(unittest.TestCase):
         return scene
 
     def wait_settled(self, scene, *workers, limit_s=60):
-        """Like the scene's, with a scrape, which checks conservation [I7], at every look. Returns how many there were."""
+        """Like the scene's, with a scrape at every look, which checks conservation [I7]. Returns how many."""
         ends = offsets(scene.stack.brokers, scene.topic)
         scrapes = 0
 

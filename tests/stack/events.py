@@ -35,11 +35,13 @@ class Expected:
 
 # One statement, so one snapshot: it must agree while batches commit, too [I4].
 TOTALS = """
-WITH posted AS (SELECT kind, amount * CASE WHEN debit_account ~ '^(partner_points|clearing):' THEN 1 ELSE -1 END AS amount
-                FROM postings)
+WITH posted AS (SELECT kind, CASE WHEN debit_account ~ '^(partner_points|clearing):' THEN amount ELSE -amount END
+                       AS amount FROM postings)
 SELECT (SELECT count(*) FROM order_state),
-       (SELECT coalesce(sum(points), 0) FROM order_state), (SELECT coalesce(sum(order_credit_minor), 0) FROM order_state),
-       (SELECT coalesce(sum(points), 0) FROM customer_points), (SELECT coalesce(sum(credit_minor), 0) FROM partner_credit),
+       (SELECT coalesce(sum(points), 0) FROM order_state),
+       (SELECT coalesce(sum(order_credit_minor), 0) FROM order_state),
+       (SELECT coalesce(sum(points), 0) FROM customer_points),
+       (SELECT coalesce(sum(credit_minor), 0) FROM partner_credit),
        (SELECT coalesce(sum(amount), 0) FROM posted WHERE kind = 'points'),
        (SELECT coalesce(sum(amount), 0) FROM posted WHERE kind = 'order_credit'),
        (SELECT string_agg(unit, ' ') FROM (SELECT unit FROM account_balances GROUP BY unit

@@ -107,7 +107,8 @@ class Worker:
 
     def partitions(self, topic):
         """The partitions of `topic` that it shows as its own."""
-        return {int(labels["partition"]) for labels, _ in self.metrics().series("consumer_partition_paused", topic=topic)}
+        shown = self.metrics().series("consumer_partition_paused", topic=topic)
+        return {int(labels["partition"]) for labels, _ in shown}
 
     def wait_logged(self, pattern, limit_s=20, since=0):
         """Waits for a line, from byte `since` of the log on, that matches. Returns the match."""

@@ -25,14 +25,23 @@ void store_board_free(struct store_board *b)
 	free(b);
 }
 
-bool store_board_lsn(struct store_board *b, const struct history_epoch *epoch, uint64_t current, uint64_t durable)
+struct seen_lsn store_board_seen(struct store_board *b)
+{
+	mutex_lock(&b->lock);
+	struct seen_lsn seen = {b->lsn_epoch, b->lsn};
+	mutex_unlock(&b->lock);
+	return seen;
+}
+
+bool store_board_lsn(struct store_board *b, const struct seen_lsn *before, const struct history_epoch *epoch,
+                     uint64_t current, uint64_t durable)
 {
 	mutex_lock(&b->lock);
 	if (!history_epoch_equal(&b->lsn_epoch, epoch)) {
 		b->lsn_epoch = *epoch;
 		b->lsn = 0;
 	}
-	bool ahead = current >= b->lsn;
+	bool ahead = !history_epoch_equal(&before->epoch, epoch) || current >= before->lsn;
 	if (durable > b->lsn)
 		b->lsn = durable;
 	mutex_unlock(&b->lock);
@@ -122,6 +131,12 @@ enum store_result store_failed(struct store *s, enum pg_result r)
 	UNREACHABLE("a failure without a cause");
 }
 
+enum store_result store_no_history(struct store *s)
+{
+	snprintf(s->error, sizeof(s->error), "table history has no row: not a ledger's schema");
+	return STORE_UNUSABLE;
+}
+
 enum store_result store_lost(struct store *s, const char *reason)
 {
 	snprintf(s->error, sizeof(s->error), "%s", reason);
@@ -140,10 +155,9 @@ bool store_witness_fits(struct store *s, const struct history_epoch *epoch, int6
 	struct witness *w = &s->witness;
 	if (!w->id || !history_epoch_equal(&w->epoch, epoch))
 		return true; /* nothing was acknowledged in this epoch */
-	if (batches == w->batches) {
-		s->unknown = false;
+	/* An unanswered COMMIT may still come: only an answered one, or the row, says that it will not. */
+	if (batches == w->batches)
 		return true;
-	}
 	if (s->unknown && batches == w->batches + 1) {
 		w->batches = batches;
 		s->unknown = false;
@@ -176,6 +190,7 @@ static enum store_result register_witness(struct store *s, const struct history_
 static enum store_result compare_with_known(struct store *s)
 {
 	struct pg_rows *rows = NULL;
+	struct seen_lsn before = store_board_seen(s->settings.board);
 	pg_put_int8(s->params, s->witness.id);
 	enum store_result r = store_run(
 	        s,
@@ -191,8 +206,7 @@ static enum store_result compare_with_known(struct store *s)
 		return r;
 	if (pg_rows_count(rows) != 1) {
 		pg_rows_free(rows);
-		snprintf(s->error, sizeof(s->error), "table history has no row: not a ledger's schema");
-		return STORE_UNUSABLE;
+		return store_no_history(s);
 	}
 	struct history_epoch epoch = store_epoch_of(pg_text(rows, 0, 0));
 	bool same_server = pg_integer(rows, 0, 1) != 0;
@@ -204,7 +218,7 @@ static enum store_result compare_with_known(struct store *s)
 	const char *proof = NULL;
 	if (!same_server)
 		proof = "system identifier, timeline or database OID are not those stored";
-	else if (!store_board_lsn(s->settings.board, &epoch, current, durable))
+	else if (!store_board_lsn(s->settings.board, &before, &epoch, current, durable))
 		proof = "the WAL position is behind one seen before";
 	else if (!store_witness_fits(s, &epoch, batches))
 		proof = "a batch that was acknowledged is missing";
@@ -282,6 +296,10 @@ enum store_result store_digest_key(struct store *s, uint8_t key[16])
 	r = store_run(s, "SELECT digest_key FROM history", &rows);
 	if (r != STORE_OK)
 		return r;
+	if (pg_rows_count(rows) != 1) {
+		pg_rows_free(rows);
+		return store_no_history(s);
+	}
 	struct slice stored = pg_text(rows, 0, 0);
 	ENSURE(stored.len == 16);
 	memcpy(key, stored.data, 16);

@@ -197,6 +197,8 @@ static enum store_result send_reads(struct store *s, bool lock, const struct ord
 static enum store_result judge_history(struct store *s, const struct history_epoch *expected,
                                        const struct pg_rows *row, int64_t *rules_revision)
 {
+	if (pg_rows_count(row) != 1)
+		return store_no_history(s);
 	struct history_epoch epoch = store_epoch_of(pg_text(row, 0, 0));
 	int64_t batches = pg_null(row, 0, 3) ? -1 : pg_integer(row, 0, 3);
 	*rules_revision = pg_integer(row, 0, 2);

@@ -22,8 +22,16 @@ struct store_board {
 	struct witness witnesses[];
 };
 
-/* Position seen durable in `epoch`. Returns: false when `lsn` (the server's present one) is behind it. */
-bool store_board_lsn(struct store_board *b, const struct history_epoch *epoch, uint64_t current, uint64_t durable);
+/* What the board said before the server was asked for its position: what a sibling sees durable while the
+ * answer is under way is ahead of it, and proves nothing. */
+struct seen_lsn {
+	struct history_epoch epoch;
+	uint64_t lsn;
+};
+struct seen_lsn store_board_seen(struct store_board *b);
+/* Takes note of a durable position. Returns: false when the server's present one is behind what was seen `before`. */
+bool store_board_lsn(struct store_board *b, const struct seen_lsn *before, const struct history_epoch *epoch,
+                     uint64_t current, uint64_t durable);
 void store_board_suspect(struct store_board *b, const struct history_epoch *epoch);
 bool store_board_suspects(struct store_board *b, const struct history_epoch *epoch);
 void store_board_publish(struct store_board *b, size_t index, const struct witness *w);
@@ -60,6 +68,8 @@ must_use enum store_result store_session(struct store *s);
 
 /* Keeps the reason, drops a dead connection. */
 enum store_result store_failed(struct store *s, enum pg_result r);
+/* STORE_UNUSABLE: the schema lacks what it is made with. */
+enum store_result store_no_history(struct store *s);
 /* STORE_HISTORY with a reason. */
 enum store_result store_lost(struct store *s, const char *reason);
 

@@ -40,6 +40,7 @@ struct history_row {
 	bool same_server;
 	uint64_t current_lsn;
 	uint64_t durable_lsn;
+	struct seen_lsn before;
 };
 
 /* `lock`: "FOR UPDATE", "FOR SHARE", or "". */
@@ -53,11 +54,16 @@ static enum store_result read_history(struct store *s, const char *lock, struct 
 	         " " CURRENT_LSN ", " DURABLE_LSN " FROM history %s",
 	         lock);
 	struct pg_rows *rows = NULL;
+	struct seen_lsn before = store_board_seen(s->settings.board);
 	enum store_result r = store_run(s, sql, &rows);
 	if (r != STORE_OK)
 		return r;
+	if (pg_rows_count(rows) != 1) {
+		pg_rows_free(rows);
+		return store_no_history(s);
+	}
 	*out = (struct history_row){store_epoch_of(pg_text(rows, 0, 0)), pg_integer(rows, 0, 1) != 0,
-	                            (uint64_t)pg_integer(rows, 0, 2), (uint64_t)pg_integer(rows, 0, 3)};
+	                            (uint64_t)pg_integer(rows, 0, 2), (uint64_t)pg_integer(rows, 0, 3), before};
 	pg_rows_free(rows);
 	return STORE_OK;
 }
@@ -122,7 +128,7 @@ static const char *proof_of_loss(struct store *s, const struct history_row *h, b
 {
 	if (!h->same_server)
 		return "system identifier, timeline or database OID changed";
-	if (!store_board_lsn(s->settings.board, &h->epoch, h->current_lsn, 0))
+	if (!store_board_lsn(s->settings.board, &h->before, &h->epoch, h->current_lsn, 0))
 		return "WAL position behind one seen before";
 	if (!witnesses || store_board_suspects(s->settings.board, &h->epoch))
 		return "acknowledged batch missing";
@@ -276,7 +282,7 @@ static enum store_result verify(struct store *s, const char *lock, const struct 
 	if (r != STORE_OK)
 		return r;
 	if (!h.same_server || !witnesses ||
-	    !store_board_lsn(s->settings.board, &h.epoch, h.current_lsn, h.durable_lsn)) {
+	    !store_board_lsn(s->settings.board, &h.before, &h.epoch, h.current_lsn, h.durable_lsn)) {
 		store_board_suspect(s->settings.board, &h.epoch);
 		return store_lost(s, "the server is another one, or lacks what was acknowledged");
 	}
