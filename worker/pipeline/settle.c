@@ -117,6 +117,7 @@ void settle_commit(struct consumer *c)
 	if (c->commit_under_way)
 		return;
 	size_t count = 0;
+	int64_t lsn = 0; /* the highest that a progress write of this history saw: 0 before the first */
 	struct partition *first = NULL;
 	for (size_t i = 0; i < c->partition_count; i++) {
 		struct partition *p = c->partitions[i];
@@ -126,11 +127,13 @@ void settle_commit(struct consumer *c)
 		if (!first)
 			first = p;
 		p->committing = position;
+		if (p->committed_lsn > lsn)
+			lsn = p->committed_lsn;
 		c->scratch[count++] = (struct kafka_partition){p->topic, p->partition, position};
 	}
 	if (!count)
 		return;
-	struct commit_mark mark = {first->history, (uint64_t)first->committed_lsn};
+	struct commit_mark mark = {first->history, (uint64_t)lsn};
 	char metadata[COMMIT_MARK_TEXT_MAX];
 	commit_mark_format(&mark, metadata);
 	c->commit_under_way = kafka_consumer_commit(c->kafka, c->scratch, count, metadata) == 0;
