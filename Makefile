@@ -85,7 +85,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(ARCHIVE)
 # The servers' side of it: tests/stack, tests/run.py. KAFKA=apache takes a real broker for the demo.
 STACK := DW_TEST_BUILD=$(abspath $(BUILD)) PYTHONPATH=tests python3 -m stack
 
-.PHONY: deps demo up down test
+.PHONY: deps demo bench up down test
 
 deps: ## install what build and demo lack (Debian, Ubuntu; root or sudo)
 	@tests/deps.sh build demo $(if $(filter apache,$(KAFKA)),kafka)
@@ -93,6 +93,11 @@ deps: ## install what build and demo lack (Debian, Ubuntu; root or sudo)
 demo: deps ## servers, events, worker, audit; KAFKA=apache, EVENTS=file.ndjson, N=200000, SEED=1
 	@$(MAKE) --no-print-directory binary $(BUILD)/tests/tools/mock_broker $(BUILD)/tests/tools/kafka_topics
 	@KAFKA='$(KAFKA)' EVENTS='$(EVENTS)' N='$(N)' SEED='$(SEED)' $(STACK) demo
+
+bench: ## figures with real servers; EVENTS=file.ndjson, N=300000, SEED=1
+	@tests/deps.sh build demo kafka
+	@$(MAKE) --no-print-directory binary $(BUILD)/tests/tools/kafka_topics
+	@EVENTS='$(EVENTS)' N='$(N)' SEED='$(SEED)' $(STACK) bench
 
 up: ## start Kafka, PostgreSQL and Redis and leave them running
 	@tests/deps.sh build demo kafka

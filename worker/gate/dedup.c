@@ -44,7 +44,8 @@ static void place(struct gate *g, const struct gate_mark *marks, size_t count)
 		g->placed[i].set = bucket * SHARDS + marks[i].digest.bytes[0] % SHARDS;
 		g->placed[i].index = (uint32_t)i;
 	}
-	qsort(g->placed, count, sizeof(*g->placed), by_set);
+	if (count > 1)
+		qsort(g->placed, count, sizeof(*g->placed), by_set);
 }
 
 /* Returns: where the run that starts at `from` ends. */
