@@ -51,7 +51,7 @@ tests: $(TEST_BINARIES) $(TEST_TOOLS)
 # V=1 shows the commands.
 quiet = $(if $(V),,@printf '  %-6s %s\n' $(1) $(2);)
 
-$(BINARY): $(BUILD)/worker/main.o $(ARCHIVE)
+$(BINARY): $(BUILD)/worker/main.o $(if $(filter thread,$(SANITIZE)),$(BUILD)/tests/lib/tsan_threads.o) $(ARCHIVE)
 	$(call quiet,LINK,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(ARCHIVE): $(OBJECTS)
