@@ -84,10 +84,10 @@ class OlistTest(unittest.TestCase):
         code, text = scene.audit(from_kafka=True)
         self.assertEqual(code, 0, text)
 
-    def run_through(self, events):
+    def run_through(self, events, **options):
         scene = self.scene()
         scene.produce(events, compression="lz4")
-        with scene.worker() as worker:
+        with scene.worker(**options) as worker:
             scrapes = self.wait_settled(scene, worker)
             metrics = worker.wait_until(lambda m: m.value("records_in_flight") == 0, 10)
             self.assertGreaterEqual(scrapes, 3)
@@ -110,6 +110,9 @@ class OlistTest(unittest.TestCase):
     def test_olist__sent_once(self):
         self.assertEqual(len(self.events), EVENTS)
         self.run_through(self.events)
+
+    def test_olist__three_consumers_and_workers_in_one_process(self):
+        self.run_through(self.events, consumers=3, workers=3)
 
     def test_olist__sent_twice(self):
         self.run_through(self.events + self.events)
