@@ -9,6 +9,7 @@ import unittest
 
 from stack import Scene, shared
 from stack.events import BASE_RULES, Expected, delivered, ledger_totals
+from stack.process import wait_until
 
 PARTITIONS, DEFERRED = 6, 2
 ALL = PARTITIONS + DEFERRED
@@ -125,9 +126,8 @@ class RebalanceTest(unittest.TestCase):
             for worker in (first, second):
                 worker.wait_until(lambda m: m.value("consumer_partition_paused", topic=scene.deferred) ==
                     len(m.series("consumer_partition_paused", topic=scene.deferred)) > 0, 10, "a held partition")
-            deferred = sum(worker.metrics().value("records_settled_total", outcome="deferred")
-                for worker in (first, second))
-            self.assertGreaterEqual(deferred, 8)
+            wait_until(lambda: sum(worker.metrics().value("records_settled_total", outcome="deferred")
+                for worker in (first, second)) >= 8, 4, "8 deferred records")
             started = time.monotonic()
             self.assertEqual(first.stop(), 0, first.log())
             self.assertLess(time.monotonic() - started, 4, "the head that waits was waited for")
