@@ -73,7 +73,7 @@ class ShutdownTest(unittest.TestCase):
                 scene.wait_settled(worker)
                 code, seconds = self.timed_stop(worker, number)
                 self.assertEqual(code, 0, worker.log())
-                self.assertLess(seconds, 5)
+                self.assertLess(seconds, 2)
         self.assertEqual(ledger_totals(scene), load.expected.totals())
 
     def test_shutdown__a_deferred_head_does_not_hold_up(self):
@@ -85,7 +85,7 @@ class ShutdownTest(unittest.TestCase):
                 m.value("consumer_partition_paused", topic=scene.deferred) > 0, 20)
             code, seconds = self.timed_stop(worker)
             self.assertEqual(code, 0, worker.log())
-            self.assertLess(seconds, 5)
+            self.assertLess(seconds, 3)
         self.assertEqual(scene.committed(scene.deferred), scene.progress(scene.deferred))
         with scene.worker(**{"rate.partner.per_second": 0}) as worker:
             scene.wait_settled(worker)
@@ -117,7 +117,7 @@ class ShutdownTest(unittest.TestCase):
             self.freeze_in_flight(scene, worker, load)
             code, seconds = self.timed_stop(worker)
             self.assertEqual(code, 69, worker.log())
-            self.assertLess(seconds, 4.5)
+            self.assertLess(seconds, 3.5)
             self.assertIn("unsettled", worker.log())
         self.assert_nothing_lost(scene, load)
 
@@ -136,7 +136,7 @@ class ShutdownTest(unittest.TestCase):
                     self.assertEqual(worker.get("/readyz")[0], 503)
                     code, seconds = self.timed_stop(worker, second)
                     self.assertEqual(code, 69, worker.log())
-                    self.assertLess(seconds, 5)
+                    self.assertLess(seconds, 1)
                 self.assert_nothing_lost(scene, load)
 
     # at the start
