@@ -33,11 +33,6 @@ bool pg_alive(const struct pg *pg)
 	return !pg->dead;
 }
 
-int pg_socket(const struct pg *pg)
-{
-	return PQsocket(pg->connection);
-}
-
 int pg_backend(const struct pg *pg)
 {
 	return PQbackendPID(pg->connection);

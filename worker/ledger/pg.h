@@ -49,7 +49,6 @@ const char *pg_sqlstate(const struct pg *pg);
 enum pg_result pg_refuse(struct pg *pg, const char *why);
 /* False once the connection is known to be gone; such a pg is good for pg_close only. */
 bool pg_alive(const struct pg *pg);
-int pg_socket(const struct pg *pg);
 /* The backend's process id, for tests and logs. */
 int pg_backend(const struct pg *pg);
 
@@ -60,7 +59,6 @@ struct pg_params;
 struct pg_params *pg_params_new(void);
 void pg_params_free(struct pg_params *p);
 void pg_params_clear(struct pg_params *p);
-int pg_params_count(const struct pg_params *p);
 void pg_put_text(struct pg_params *p, struct slice value); /* absent: NULL */
 void pg_put_int8(struct pg_params *p, int64_t value);
 void pg_put_bytes(struct pg_params *p, const void *data, size_t len); /* bytea and uuid */

@@ -62,11 +62,6 @@ void pg_params_clear(struct pg_params *p)
 	p->array_type = 0;
 }
 
-int pg_params_count(const struct pg_params *p)
-{
-	return p->count;
-}
-
 /* Begins a parameter at the end of the data; its length is set by param_end. */
 static void param_begin(struct pg_params *p, Oid type)
 {
