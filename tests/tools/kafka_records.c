@@ -1,12 +1,14 @@
 /*
  * Records byte for byte, which kcat can't send or show: null beside empty, binary headers, repeated ones.
  *
- *     kafka_records BROKERS produce TOPIC          a record a line from stdin, in order, acks=all
+ *     kafka_records BROKERS produce TOPIC [CODEC]  a record a line from stdin, in order, acks=all
  *     kafka_records BROKERS consume TOPIC          all records up to the ends of the log, to stdout
  *     kafka_records BROKERS committed GROUP TOPIC  a line a partition: PARTITION OFFSET METADATA
  *
  * A line is `PARTITION OFFSET TIMESTAMP_MS KEY VALUE [NAME VALUE]...`; of bytes: `-` is null, else `x` and their hex
- * digits. For produce, OFFSET is ignored, PARTITION -1 goes by key, TIMESTAMP_MS 0 is now.
+ * digits. For produce, OFFSET is ignored, PARTITION -1 goes by key, TIMESTAMP_MS 0 is now; it prints `LINE PARTITION
+ * OFFSET TIMESTAMP_MS` for each record that the broker acknowledged, LINE counted from 0. Of the others nothing is
+ * known: exit 1 says that there are some.
  *
  * Exit codes: 0; 1 with a line on stderr; 2 usage.
  */
@@ -19,7 +21,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LIMIT_MS = 30000, REASON_MAX = 256 };
+enum {
+	LIMIT_MS = 30000,
+	/* A broker may be away that long while records wait. */
+	DELIVERY_LIMIT_MS = 120000,
+	REASON_MAX = 256,
+};
 
 struct bytes {
 	char *data; /* NULL: null */
@@ -83,10 +90,11 @@ static int64_t parse_number(char *word)
 	return number;
 }
 
-static void send_line(rd_kafka_t *client, const char *topic, char *line)
+/* `line`: LINE of the report, which comes with the delivery report as its opaque. */
+static void send_line(rd_kafka_t *client, const char *topic, char *text, intptr_t line)
 {
 	char *rest = NULL;
-	int64_t partition = parse_number(strtok_r(line, " ", &rest));
+	int64_t partition = parse_number(strtok_r(text, " ", &rest));
 	(void)parse_number(strtok_r(NULL, " ", &rest));
 	int64_t timestamp_ms = parse_number(strtok_r(NULL, " ", &rest));
 	struct bytes key = parse_bytes(strtok_r(NULL, " ", &rest));
@@ -98,11 +106,14 @@ static void send_line(rd_kafka_t *client, const char *topic, char *line)
 		if (rd_kafka_header_add(headers, name.data, (ssize_t)name.len, content.data, (ssize_t)content.len))
 			die("header", "refused");
 	}
-	rd_kafka_resp_err_t err = rd_kafka_producev(
-		client, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION((int32_t)partition),
-		RD_KAFKA_V_TIMESTAMP(timestamp_ms), RD_KAFKA_V_KEY(key.data, key.len),
-		RD_KAFKA_V_VALUE(value.data, value.len), RD_KAFKA_V_HEADERS(headers),
-		RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY | RD_KAFKA_MSG_F_BLOCK), RD_KAFKA_V_END);
+	rd_kafka_resp_err_t err;
+	/* The queue holds records until their reports are taken, so it empties here and not by waiting in the call. */
+	while ((err = rd_kafka_producev(client, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION((int32_t)partition),
+	                                RD_KAFKA_V_TIMESTAMP(timestamp_ms), RD_KAFKA_V_KEY(key.data, key.len),
+	                                RD_KAFKA_V_VALUE(value.data, value.len), RD_KAFKA_V_HEADERS(headers),
+	                                RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_OPAQUE((void *)line),
+	                                RD_KAFKA_V_END)) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+		rd_kafka_poll(client, 10);
 	if (err)
 		die(topic, rd_kafka_err2str(err));
 	rd_kafka_poll(client, 0);
@@ -110,33 +121,43 @@ static void send_line(rd_kafka_t *client, const char *topic, char *line)
 
 static void on_report(rd_kafka_t *client, const rd_kafka_message_t *message, void *opaque)
 {
+	rd_kafka_resp_err_t *failure = opaque;
+	rd_kafka_timestamp_type_t type;
+
 	(void)client;
-	(void)opaque;
 	if (message->err)
-		die("not delivered", rd_kafka_err2str(message->err));
+		*failure = message->err;
+	else
+		printf("%" PRIdPTR " %" PRId32 " %" PRId64 " %" PRId64 "\n", (intptr_t)message->_private,
+		       message->partition, message->offset, rd_kafka_message_timestamp(message, &type));
 }
 
-static void produce(const char *brokers, const char *topic)
+static void produce(const char *brokers, const char *topic, const char *codec)
 {
+	rd_kafka_resp_err_t failure = RD_KAFKA_RESP_ERR_NO_ERROR;
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	set(conf, "acks", "all");
 	set(conf, "linger.ms", "5");
 	set(conf, "message.max.bytes", "10000000");
+	set(conf, "compression.codec", codec);
 	/* One request at a time: a retry must not reorder. */
 	set(conf, "max.in.flight", "1");
 	rd_kafka_conf_set_dr_msg_cb(conf, on_report);
+	rd_kafka_conf_set_opaque(conf, &failure);
 	rd_kafka_t *client = open_client(RD_KAFKA_PRODUCER, conf, brokers);
-	char *line = NULL;
+	char *text = NULL;
 	size_t size = 0;
 	ssize_t len;
-	while ((len = getline(&line, &size, stdin)) > 0) {
-		if (line[len - 1] == '\n')
-			line[len - 1] = '\0';
-		send_line(client, topic, line);
+	for (intptr_t line = 0; (len = getline(&text, &size, stdin)) > 0; line++) {
+		if (text[len - 1] == '\n')
+			text[len - 1] = '\0';
+		send_line(client, topic, text, line);
 	}
-	free(line);
-	if (rd_kafka_flush(client, LIMIT_MS))
-		die(topic, "not all was delivered in time");
+	free(text);
+	bool late = rd_kafka_flush(client, DELIVERY_LIMIT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR;
+	/* What was acknowledged is told all the same. */
+	if (late || failure)
+		die(topic, late ? "not all was delivered in time" : rd_kafka_err2str(failure));
 	rd_kafka_destroy(client);
 }
 
@@ -250,14 +271,14 @@ static void committed(const char *brokers, const char *group, const char *topic)
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 2 ? argv[2] : "";
-	if (argc == 4 && strcmp(verb, "produce") == 0) {
-		produce(argv[1], argv[3]);
+	if ((argc == 4 || argc == 5) && strcmp(verb, "produce") == 0) {
+		produce(argv[1], argv[3], argc == 5 ? argv[4] : "none");
 	} else if (argc == 4 && strcmp(verb, "consume") == 0) {
 		consume(argv[1], argv[3]);
 	} else if (argc == 5 && strcmp(verb, "committed") == 0) {
 		committed(argv[1], argv[3], argv[4]);
 	} else {
-		fprintf(stderr, "usage: kafka_records BROKERS produce|consume TOPIC | committed GROUP TOPIC\n");
+		fprintf(stderr, "usage: kafka_records BROKERS produce TOPIC [CODEC] | consume TOPIC | committed GROUP TOPIC\n");
 		return 2;
 	}
 	return fflush(stdout) == 0 ? 0 : 1;
