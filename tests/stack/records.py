@@ -28,12 +28,19 @@ class Record:
         return [name for name, _ in self.headers]
 
 
-def _run(brokers, *arguments, data=b""):
+def _call(brokers, *arguments, data=b""):
+    """Returns (lines of output, what went wrong or None)."""
     tool = os.path.join(build_folder(), "tests", "tools", "kafka_records")
     done = subprocess.run([tool, brokers, *arguments], input=data, capture_output=True)
-    if done.returncode:
-        raise StackError(done.stderr.decode(errors="replace").strip())
-    return done.stdout.decode("ascii").splitlines()
+    wrong = done.stderr.decode(errors="replace").strip() or f"kafka_records: exit {done.returncode}"
+    return done.stdout.decode("ascii").splitlines(), wrong if done.returncode else None
+
+
+def _run(brokers, *arguments):
+    lines, wrong = _call(brokers, *arguments)
+    if wrong:
+        raise StackError(wrong)
+    return lines
 
 
 def _word(data):
@@ -44,15 +51,19 @@ def _bytes(word):
     return None if word == "-" else bytes.fromhex(word[1:])
 
 
-def send(brokers, topic, records):
-    """Sends Records in order."""
+def send(brokers, topic, records, compression="none"):
+    """
+    Sends Records in order, acks=all. Returns (reports, what went wrong or None); a report is (index of the record,
+    partition, offset, timestamp_ms). A record without a report may be in the topic or not.
+    """
     lines = []
     for record in records:
-        words = [str(record.partition), "0", str(record.timestamp_ms), _word(record.key), _word(record.value)]
+        line = f"{record.partition} 0 {record.timestamp_ms} {_word(record.key)} {_word(record.value)}"
         for name, value in record.headers:
-            words += [_word(name.encode()), _word(value)]
-        lines.append(" ".join(words) + "\n")
-    _run(brokers, "produce", topic, data="".join(lines).encode())
+            line += f" {_word(name.encode())} {_word(value)}"
+        lines.append(line + "\n")
+    reports, wrong = _call(brokers, "produce", topic, compression, data="".join(lines).encode())
+    return [tuple(map(int, report.split(" "))) for report in reports if report.count(" ") == 3], wrong
 
 
 def read(brokers, topic):

@@ -3,6 +3,9 @@
 import json
 import os
 
+import checker
+from checker import reading
+
 from . import records, traffic
 from .process import StackError, wait_until
 from .worker import Worker, run_command
@@ -24,12 +27,15 @@ class Scene:
         scene.apply_rules({"rules": [...]})
         scene.produce([{...}, {...}])
         with scene.worker() as worker:
-            scene.wait_settled(worker)
+            scene.check(worker)
     """
 
     def __init__(self, stack, partitions=4, deferred_partitions=2, migrate=True, postgres=None, **options):
         """`postgres`: the server of its database, when that is not the stack's."""
         self.stack = stack
+        self.journal = checker.Journal()
+        self.rulebook = checker.Rulebook()
+        self.workers = []
         self.postgres = postgres or stack.postgres
         self.name = f"t{stack.number()}"
         self.topic = f"{self.name}-events"
@@ -57,20 +63,32 @@ class Scene:
 
     def worker(self, *arguments, **options):
         """A worker that is not started yet. Options may be written batch_max=10 or **{"batch.max": 10}."""
-        return Worker(self.stack, {**self.options, **options}, arguments)
+        self.rulebook.worker_starts()
+        self.workers.append(Worker(self.stack, {**self.options, **options}, arguments))
+        return self.workers[-1]
 
     def apply_rules(self, rules):
         path = os.path.join(self.stack.folder, f"{self.name}-rules-{self.stack.number()}.json")
         with open(path, "w", encoding="utf-8") as out:
             json.dump(rules, out)
-        return self.command("rules", "apply", path, check=0)
+        done = self.command("rules", "apply", path, check=0)
+        self.rulebook.apply(rules)
+        return done
 
-    def produce(self, lines, topic=None, **options):
-        traffic.produce_ndjson(self.stack.brokers, topic or self.topic, lines, **options)
+    def produce(self, lines, topic=None, headers=None, partition=-1, compression="none"):
+        """Sends JSON lines (dicts, text or bytes), keyed by their order id; the headers go to all of them."""
+        values = [traffic.encode(line) for line in lines]
+        headers = [(name, value.encode()) for name, value in (headers or {}).items()]
+        self.send([records.Record(value, traffic.order_key(value), headers, partition) for value in values], topic,
+            compression)
 
-    def send(self, items, topic=None):
-        """Sends records.Record byte for byte."""
-        records.send(self.stack.brokers, topic or self.topic, items)
+    def send(self, items, topic=None, compression="none"):
+        """Sends records.Record byte for byte. What the broker acknowledged is in the journal, also on an error."""
+        topic = topic or self.topic
+        reports, wrong = records.send(self.stack.brokers, topic, items, compression)
+        self.journal.record(topic, items, reports)
+        if wrong:
+            raise StackError(wrong)
 
     def read(self, topic=None):
         """All records.Record of a topic, of the main one unless told otherwise."""
@@ -124,6 +142,52 @@ class Scene:
         wait_until(settled, limit_s,
             lambda: f"{self.unsettled()} offsets unsettled\n" + "\n".join(worker.log() for worker in workers),
             every_s=0.1)
+
+    def check(self, *workers, limit_s=60, **known):
+        """
+        Waits until everything is settled and, where a worker runs or left well, committed; then the checker (tests/checker)
+        compares journal and rules with ledger, dead letters, deferrals and offsets. Raises an AssertionError with the
+        table when anything is found. `known`: members of checker.Snapshot that say what the case did.
+        """
+        late = None
+        known.setdefault("commit_lags", not self.commits_follow())
+        try:
+            self.wait_settled(*workers, limit_s=limit_s)
+            if not known["commit_lags"]:
+                wait_until(self.all_committed, limit_s, lambda: f"Kafka's commits {self.committed()} of "
+                    f"{self.progress(self.topic)}", every_s=0.1)
+        except StackError as error:
+            late = str(error)
+        self.assert_clean(self.judge(**known), late)
+
+    def check_ledger(self, **known):
+        """The same without waiting, of a worker that is stopped. With unsettled=True it may have left work behind."""
+        self.assert_clean(self.judge(**known))
+
+    def judge(self, dlq=None, **known):
+        """Reads everything and returns the checker's findings."""
+        return checker.judge(reading.read_snapshot(self.journal.copy(), self.rulebook, self.topic, self.deferred,
+            dlq or self.dlq, self.group, self.stack.brokers, self.psql,
+            refuse_unknown=self.options.get("event.unknown_members") == "refuse", **known))
+
+    @staticmethod
+    def assert_clean(findings, late=None):
+        if late:
+            findings.add("stuck", late)
+        if not findings.clean():
+            raise AssertionError(f"the checker found:\n{findings.table()}")
+
+    def commits_follow(self):
+        """Whether Kafka's commits come to equal progress: some worker runs, or the last ones left well."""
+        return any(worker.alive() for worker in self.workers) or all(worker.process.exit_code == 0
+            for worker in self.workers)
+
+    def all_committed(self):
+        for topic in (self.topic, self.deferred):
+            committed = self.committed(topic)
+            if any(committed.get(partition, 0) != offset for partition, offset in self.progress(topic).items()):
+                return False
+        return True
 
     def balances(self):
         """What an audit from outside would compare: the three views of balances and postings' sums."""
