@@ -74,6 +74,7 @@ class OlistTest(unittest.TestCase):
         return scrapes
 
     def assert_result(self, scene):
+        scene.check_ledger()
         self.assertEqual(totals(scene), TOTALS)
         for unit, debits, credits in scene.psql(
                 "SELECT unit, sum(debits), sum(credits) FROM account_balances GROUP BY unit"):
