@@ -269,12 +269,12 @@ class _Judge:
             self.check_conflict(row, source, orders.conflicts(source.event, fixed))
         required = [source.event for source in agreeing if not source.optional]
         optional = [source.event for source in agreeing if source.optional]
+        known = {"outcome": (row.outcome, row.outcome_at_us) if row.outcome else None,
+            "amount_minor": row.amount_minor, "refunded_total_minor": row.refunded_total_minor}
+        # Right facts may have come from optional records too. What follows from wrong ones is not reported again.
         right = self.check_facts(row, required, optional)
-        facts = orders.facts(required)
-        if right:  # optional ones among them: what the ledger knows
-            facts = {"outcome": (row.outcome, row.outcome_at_us) if row.outcome else None,
-                "amount_minor": row.amount_minor, "refunded_total_minor": row.refunded_total_minor}
-        self.check_postings(row, facts, fixed, {source.place for source in agreeing})
+        self.check_postings(row, [known] if right else [orders.facts(required), known], fixed,
+            {source.place for source in agreeing})
 
     def check_fixed(self, row, fixed, sources, agreeing):
         """Customer, partner, currency. Returns whether the rest can be judged."""
@@ -325,12 +325,13 @@ class _Judge:
                 self.f.add(category, f"order {row.order_id}: {name} is {have}, not {orders.top(must[name])}")
         return right
 
-    def check_postings(self, row, facts, fixed, places):
+    def check_postings(self, row, possible_facts, fixed, places):
         mine = {"points": [], "order_credit": []}
         for posting in sorted(self.postings[row.order_id], key=lambda posting: posting.seq):
             mine[posting.kind].append(posting)
             self.check_posting(posting, fixed, places)
-        possible = self.possible_targets(row, facts, fixed, mine["points"])
+        possible = [pair for facts in possible_facts
+            for pair in self.possible_targets(row, facts, fixed, mine["points"])]
         for kind, posted_total, index in (("points", row.points, 0), ("order_credit", row.order_credit_minor, 1)):
             have = sum(_signed(posting) for posting in mine[kind])
             if [posting.seq for posting in mine[kind]] != list(range(1, len(mine[kind]) + 1)):
@@ -386,8 +387,9 @@ class _Judge:
         for posting in self.s.postings:
             wanted[(posting.debit_account, posting.unit)][0] += posting.amount
             wanted[(posting.credit_account, posting.unit)][1] += posting.amount
-        self.check_known(wanted.keys() | self.s.balances.keys())
-        self.compare("account", self.s.balances, {account: tuple(sides) for account, sides in wanted.items()})
+        unknown = self.find_unknown(wanted.keys() | self.s.balances.keys())
+        have = {key: sides for key, sides in self.s.balances.items() if key in wanted or key not in unknown}
+        self.compare("account", have, {key: tuple(sides) for key, sides in wanted.items()})
         points, credit = {}, {}
         for (account, unit), (debits, credits) in wanted.items():
             kind, _, name = account.partition(":")
@@ -405,7 +407,9 @@ class _Judge:
             if debits != credits:
                 self.f.add("unbalanced", f"unit {unit}: debits {debits}, credits {credits}")
 
-    def check_known(self, accounts):
+    def find_unknown(self, accounts):
+        """Reports and returns accounts whose owner nobody sent."""
+        unknown = set()
         customers = {source.event.customer_id for source in self.sources.values() if source.event}
         partners = {source.event.partner_id for source in self.sources.values() if source.event}
         currencies = {source.event.currency for source in self.sources.values() if source.event}
@@ -415,6 +419,8 @@ class _Judge:
             kind, _, name = account.partition(":")
             if name not in owners.get(kind, ()):
                 self.f.add("phantom", f"account {account} {unit}: no record that was sent names its owner")
+                unknown.add((account, unit))
+        return unknown
 
     def compare(self, what, have, wanted):
         for key in sorted(have.keys() | wanted.keys()):
