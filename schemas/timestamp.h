@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define TIMESTAMP_MIN_US INT64_C(946684800000000) /* 2000-01-01T00:00:00Z */
+#define TIME_NONE INT64_MIN                       /* no time: before any */
 
 enum { TIMESTAMP_TEXT_MAX = 32 };
 

@@ -9,18 +9,10 @@
 
 #include "common/slice.h"
 #include "schemas/event.h"
+#include "schemas/timestamp.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-#define TIME_NONE INT64_MIN
-
-/* Which ledger entries a partner takes part in. Values are stored in the database. */
-enum ledger_kinds {
-	KIND_POINTS = 1,
-	KIND_ORDER_CREDIT = 2,
-	KINDS_ALL = KIND_POINTS | KIND_ORDER_CREDIT,
-};
 
 /* The merged facts alone: a value of the lattice. */
 struct facts {

@@ -10,9 +10,17 @@
 
 #include "common/ensure.h"
 #include "common/slice.h"
-#include "worker/ledger/facts.h"
+#include "schemas/timestamp.h"
 
+#include <stdbool.h>
 #include <stdint.h>
+
+/* Which ledger entries a partner takes part in. Values are stored in the database. */
+enum ledger_kinds {
+	KIND_POINTS = 1,
+	KIND_ORDER_CREDIT = 2,
+	KINDS_ALL = KIND_POINTS | KIND_ORDER_CREDIT,
+};
 
 enum rule_kind { RULE_PER_AMOUNT = 1, RULE_PER_ORDER = 2 }; /* stored in the database */
 

@@ -1,5 +1,6 @@
 #include "worker/ledger/rules.h"
 
+#include "schemas/event.h"
 #include "schemas/timestamp.h"
 
 #include <inttypes.h>
