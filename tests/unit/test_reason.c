@@ -1,5 +1,5 @@
-/* worker/audit/reason.c: every reason that an order can have, and that the number in it is the decision's. */
-#include "worker/audit/reason.h"
+/* worker/cli/reason.c: every reason that an order can have, and that the number in it is the decision's. */
+#include "worker/cli/reason.h"
 
 #include <check.h>
 #include <inttypes.h>

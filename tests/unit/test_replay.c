@@ -46,10 +46,10 @@ static struct order_row row_of_both(void)
 	struct event created = event_of(STATUS_CREATED, 0), last = delivered();
 	struct order_row o = {.order_id = SLICE_LITERAL("o"), .first_topic = SLICE_LITERAL("events"), .first_partition = 1,
 	                      .first_offset = 10};
-	facts_init(&o.facts);
-	facts_merge(&o.facts, &created);
-	facts_merge(&o.facts, &last);
-	o.pin = (struct pricing_pin){.outcome_at_us = last.timestamp_us, .rule_id = SLICE_LITERAL("base"), .rule_version = 1,
+	order_state_init(&o.state);
+	order_state_add(&o.state, &created);
+	order_state_add(&o.state, &last);
+	o.terms = (struct order_terms){.outcome_at_us = last.timestamp_us, .rule_id = SLICE_LITERAL("base"), .rule_version = 1,
 	                             .kinds = KINDS_ALL};
 	return o;
 }
@@ -161,37 +161,37 @@ static void credit_missing(struct scene *s)
 
 static void points_only(struct scene *s)
 {
-	s->row.pin.kinds = KIND_POINTS;
+	s->row.terms.kinds = KIND_POINTS;
 	s->credit = 0;
 }
 static void no_rule(struct scene *s)
 {
-	s->row.pin.rule_id = (struct slice){0};
+	s->row.terms.rule_id = (struct slice){0};
 	s->points = 0;
 }
 static void rule_of_another(struct scene *s)
 {
-	s->row.pin.rule_version = 2;
+	s->row.terms.rule_version = 2;
 }
 
 static void rule_unknown(struct scene *s)
 {
-	s->row.pin.rule_version = 3;
+	s->row.terms.rule_version = 3;
 }
 
 static void pin_of_another_time(struct scene *s)
 {
-	s->row.pin.outcome_at_us++;
+	s->row.terms.outcome_at_us++;
 }
 
 static void driver_differs(struct scene *s)
 {
-	s->row.facts.driver_id = SLICE_LITERAL("d2");
+	s->row.state.driver.text = SLICE_LITERAL("d2");
 }
 
 static void progress_differs(struct scene *s)
 {
-	s->row.facts.progress = STATUS_FAILED;
+	s->row.state.progress = STATUS_FAILED;
 }
 
 static void in_another_topic(struct scene *s)

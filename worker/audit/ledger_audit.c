@@ -38,20 +38,20 @@ static void check_order(void *owner, const struct pg_rows *rows, size_t row)
 {
 	struct pricing_check *c = owner;
 	struct order_row o;
-	struct targets targets;
+	struct order_due due;
 	audit_examined(c->report, 1);
 	const char *fault = order_row_read(rows, row, &o);
 	if (!fault)
-		fault = order_row_targets(&o.facts, &o.pin, c->rules, &targets);
+		fault = order_state_due(&o.state, &o.terms, c->rules, &due);
 	if (fault) {
 		audit_wrong(c->report, "order %.*s: %s", (int)o.order_id.len, o.order_id.data, fault);
 		return;
 	}
-	if (targets.points != o.points || targets.order_credit_minor != o.order_credit_minor)
+	if (due.points != o.points || due.order_credit_minor != o.order_credit_minor)
 		audit_wrong(c->report,
 		            "order %.*s: its facts and terms call for %" PRId64 " points and a credit of %" PRId64
 		            ", posted are %" PRId64 " and %" PRId64,
-		            (int)o.order_id.len, o.order_id.data, targets.points, targets.order_credit_minor, o.points,
+		            (int)o.order_id.len, o.order_id.data, due.points, due.order_credit_minor, o.points,
 		            o.order_credit_minor);
 }
 

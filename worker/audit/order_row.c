@@ -43,27 +43,33 @@ static bool currency_well_formed(const char *currency)
 	return strspn(currency, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 3 && strcmp(currency, "PTS") != 0;
 }
 
-static void read_facts(const struct pg_rows *rows, size_t row, struct facts *f)
+static struct claim read_claim(const struct pg_rows *rows, size_t row, int at, int number, int text)
 {
-	facts_init(f);
-	f->progress = status_from_rank((int)pg_integer(rows, row, PROGRESS));
-	f->outcome = status_from_rank((int)integer_or(rows, row, OUTCOME, STATUS_NONE));
-	f->outcome_at_us = time_or_none(rows, row, OUTCOME_AT);
-	f->amount_minor = integer_or(rows, row, AMOUNT, -1);
-	f->amount_at_us = time_or_none(rows, row, AMOUNT_AT);
-	f->refunded_total_minor = pg_integer(rows, row, REFUNDED);
-	f->customer_id = pg_text(rows, row, CUSTOMER);
-	f->partner_id = pg_text(rows, row, PARTNER);
-	struct slice currency = pg_text(rows, row, CURRENCY);
-	if (currency.len == sizeof(f->currency) - 1)
-		memcpy(f->currency, currency.data, currency.len);
-	f->driver_id = pg_text(rows, row, DRIVER);
-	f->driver_at_us = time_or_none(rows, row, DRIVER_AT);
+	return (struct claim){
+		.at_us = time_or_none(rows, row, at),
+		.number = number < 0 ? 0 : integer_or(rows, row, number, 0),
+		.text = text < 0 ? (struct slice){0} : pg_text(rows, row, text),
+	};
 }
 
-static void read_pin(const struct pg_rows *rows, size_t row, struct pricing_pin *pin)
+static void read_state(const struct pg_rows *rows, size_t row, struct order_state *s)
 {
-	*pin = (struct pricing_pin){
+	order_state_init(s);
+	s->progress = status_from_rank((int)pg_integer(rows, row, PROGRESS));
+	s->outcome = read_claim(rows, row, OUTCOME_AT, OUTCOME, -1);
+	s->amount = read_claim(rows, row, AMOUNT_AT, AMOUNT, -1);
+	s->driver = read_claim(rows, row, DRIVER_AT, -1, DRIVER);
+	s->refunded_total_minor = pg_integer(rows, row, REFUNDED);
+	s->customer_id = pg_text(rows, row, CUSTOMER);
+	s->partner_id = pg_text(rows, row, PARTNER);
+	struct slice currency = pg_text(rows, row, CURRENCY);
+	if (currency.len == sizeof(s->currency) - 1)
+		memcpy(s->currency, currency.data, currency.len);
+}
+
+static void read_terms(const struct pg_rows *rows, size_t row, struct order_terms *terms)
+{
+	*terms = (struct order_terms){
 		.outcome_at_us = time_or_none(rows, row, PINNED_AT),
 		.rule_id = pg_text(rows, row, PINNED_RULE),
 		.rule_version = (int32_t)integer_or(rows, row, PINNED_VERSION, 0),
@@ -71,40 +77,44 @@ static void read_pin(const struct pg_rows *rows, size_t row, struct pricing_pin 
 	};
 }
 
-static const char *facts_fault(const struct pg_rows *rows, size_t row, const struct facts *f)
+static bool before_2000(const struct claim *c)
 {
-	if (f->progress == STATUS_NONE)
+	return c->at_us != TIME_NONE && c->at_us < TIMESTAMP_MIN_US;
+}
+
+static const char *state_fault(const struct pg_rows *rows, size_t row, const struct order_state *s)
+{
+	enum event_status outcome = status_from_rank((int)integer_or(rows, row, OUTCOME, STATUS_NONE));
+	if (s->progress == STATUS_NONE)
 		return "progress is no rank of a status";
 	if (!same_presence(rows, row, OUTCOME, OUTCOME_AT))
 		return "outcome without its time, or the reverse";
-	if (!pg_null(rows, row, OUTCOME) && (f->outcome == STATUS_NONE || !status_is_decisive(f->outcome)))
+	if (!pg_null(rows, row, OUTCOME) && (outcome == STATUS_NONE || !status_is_decisive(outcome)))
 		return "outcome is no decisive status";
-	if (f->outcome > f->progress)
+	if (outcome > s->progress)
 		return "outcome is beyond progress";
-	if (status_is_decisive(f->progress) && f->outcome == STATUS_NONE)
+	if (status_is_decisive(s->progress) && outcome == STATUS_NONE)
 		return "progress is decisive, yet there is no outcome";
 	if (!same_presence(rows, row, AMOUNT, AMOUNT_AT) || !same_presence(rows, row, AMOUNT, CURRENCY))
 		return "amount, its time and currency are not known together";
-	if (!pg_null(rows, row, AMOUNT) && (f->amount_minor < 0 || f->amount_minor > EVENT_AMOUNT_MAX))
+	if (!pg_null(rows, row, AMOUNT) && (s->amount.number < 0 || s->amount.number > EVENT_AMOUNT_MAX))
 		return "amount_minor is out of bounds";
-	if (!pg_null(rows, row, CURRENCY) && !currency_well_formed(f->currency))
+	if (!pg_null(rows, row, CURRENCY) && !currency_well_formed(s->currency))
 		return "currency is none";
-	if (f->refunded_total_minor < 0 || f->refunded_total_minor > EVENT_AMOUNT_MAX)
+	if (s->refunded_total_minor < 0 || s->refunded_total_minor > EVENT_AMOUNT_MAX)
 		return "refunded_total_minor is out of bounds";
 	if (!same_presence(rows, row, DRIVER, DRIVER_AT))
 		return "driver_id without its time, or the reverse";
-	if ((f->outcome_at_us != TIME_NONE && f->outcome_at_us < TIMESTAMP_MIN_US) ||
-	    (f->amount_at_us != TIME_NONE && f->amount_at_us < TIMESTAMP_MIN_US) ||
-	    (f->driver_at_us != TIME_NONE && f->driver_at_us < TIMESTAMP_MIN_US))
+	if (before_2000(&s->outcome) || before_2000(&s->amount) || before_2000(&s->driver))
 		return "a time before 2000";
-	if (!id_well_formed(f->customer_id) || !id_well_formed(f->partner_id))
+	if (!id_well_formed(s->customer_id) || !id_well_formed(s->partner_id))
 		return "an id that no event can carry";
 	return NULL;
 }
 
 static const char *row_fault(const struct pg_rows *rows, size_t row, const struct order_row *o)
 {
-	const char *fault = facts_fault(rows, row, &o->facts);
+	const char *fault = state_fault(rows, row, &o->state);
 	if (fault)
 		return fault;
 	if (!id_well_formed(o->order_id))
@@ -114,7 +124,7 @@ static const char *row_fault(const struct pg_rows *rows, size_t row, const struc
 	if (!same_presence(rows, row, PINNED_AT, PINNED_KINDS) || !same_presence(rows, row, PINNED_RULE, PINNED_VERSION) ||
 	    (pg_null(rows, row, PINNED_AT) && !pg_null(rows, row, PINNED_RULE)))
 		return "the pin has only some of its parts";
-	if (o->pin.kinds != integer_or(rows, row, PINNED_KINDS, 0))
+	if (o->terms.kinds != integer_or(rows, row, PINNED_KINDS, 0))
 		return "pinned_kinds is out of bounds";
 	if (o->points < 0 || o->order_credit_minor < 0)
 		return "what is posted is below 0";
@@ -136,32 +146,7 @@ const char *order_row_read(const struct pg_rows *rows, size_t row, struct order_
 		.first_offset = integer_or(rows, row, FIRST_OFFSET, -1),
 		.updated_at_us = pg_time(rows, row, UPDATED_AT),
 	};
-	read_facts(rows, row, &out->facts);
-	read_pin(rows, row, &out->pin);
+	read_state(rows, row, &out->state);
+	read_terms(rows, row, &out->terms);
 	return row_fault(rows, row, out);
-}
-
-const struct rule *order_row_rule(const struct order_row *o, const struct rules *rules)
-{
-	return slice_present(o->pin.rule_id) ? rules_version(rules, o->pin.rule_id, o->pin.rule_version) : NULL;
-}
-
-const char *order_row_targets(const struct facts *facts, const struct pricing_pin *pin, const struct rules *rules,
-                              struct targets *targets)
-{
-	*targets = (struct targets){0, 0};
-	if (!decision_can_earn(facts))
-		return NULL;
-	if (decision_needs_pin(facts, pin))
-		return "it can earn, and no terms are pinned for its outcome";
-	const struct rule *rule = NULL;
-	if (slice_present(pin->rule_id)) {
-		rule = rules_version(rules, pin->rule_id, pin->rule_version);
-		if (!rule)
-			return "the rule version that is pinned does not exist";
-		if (!rule_eligible(rule, facts->partner_id, facts->currency, facts->outcome_at_us))
-			return "the rule version that is pinned was not eligible";
-	}
-	*targets = decision_targets(facts, pin, rule);
-	return NULL;
 }

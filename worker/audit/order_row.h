@@ -6,7 +6,7 @@
 #ifndef WORKER_AUDIT_ORDER_ROW_H
 #define WORKER_AUDIT_ORDER_ROW_H
 
-#include "worker/ledger/decision.h"
+#include "worker/audit/recompute.h"
 #include "worker/ledger/pg.h"
 
 /* In the order of order_row_read; a statement's own columns go behind them. */
@@ -19,8 +19,8 @@ enum { ORDER_ROW_COLUMN_COUNT = 25 };
 
 struct order_row {
 	struct slice order_id;
-	struct facts facts;
-	struct pricing_pin pin;
+	struct order_state state;
+	struct order_terms terms;
 	int64_t points;
 	int64_t order_credit_minor;
 	int64_t points_seq;
@@ -33,15 +33,5 @@ struct order_row {
 
 /* Returns: NULL, or why no worker can have written the row; *out is filled with what can be understood. */
 const char *order_row_read(const struct pg_rows *rows, size_t row, struct order_row *out);
-
-/* The rule that the pin names. Returns: NULL when it names none, or one that is not there. */
-const struct rule *order_row_rule(const struct order_row *o, const struct rules *rules);
-
-/*
- * What the order is owed by `facts` under the row's pin.
- * Returns: NULL and *targets; or why the pin can't price it (then *targets is 0).
- */
-const char *order_row_targets(const struct facts *facts, const struct pricing_pin *pin, const struct rules *rules,
-                              struct targets *targets);
 
 #endif

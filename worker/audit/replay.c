@@ -10,10 +10,10 @@ enum { TABLE_START = 1024 };
 
 struct replay_order {
 	struct slice order_id;
-	struct facts ledger;
-	struct facts found;
-	struct pricing_pin pin;
-	struct targets posted;
+	struct order_state ledger;
+	struct order_state found;
+	struct order_terms terms;
+	struct order_due posted;
 	int64_t first_offset;
 	int32_t first_partition; /* -1: in another topic */
 	bool in_ledger;
@@ -94,9 +94,9 @@ static struct replay_order *order_of(struct replay *r, struct slice order_id)
 	struct replay_order *o = &r->orders[r->count++];
 	*place = (uint32_t)r->count;
 	*o = (struct replay_order){.order_id = string_pool_keep(r->strings, order_id),
-	                           .pin = {.outcome_at_us = TIME_NONE}};
-	facts_init(&o->ledger);
-	facts_init(&o->found);
+	                           .terms = {.outcome_at_us = TIME_NONE}};
+	order_state_init(&o->ledger);
+	order_state_init(&o->found);
 	return o;
 }
 
@@ -104,13 +104,13 @@ void replay_ledger_order(struct replay *r, const struct order_row *row, int64_t 
 {
 	struct replay_order *o = order_of(r, row->order_id);
 	o->in_ledger = true;
-	o->ledger = row->facts;
-	o->ledger.customer_id = string_pool_keep(r->strings, row->facts.customer_id);
-	o->ledger.partner_id = string_pool_keep(r->strings, row->facts.partner_id);
-	o->ledger.driver_id = string_pool_keep(r->strings, row->facts.driver_id);
-	o->pin = row->pin;
-	o->pin.rule_id = string_pool_keep(r->strings, row->pin.rule_id);
-	o->posted = (struct targets){points, order_credit_minor};
+	o->ledger = row->state;
+	o->ledger.customer_id = string_pool_keep(r->strings, row->state.customer_id);
+	o->ledger.partner_id = string_pool_keep(r->strings, row->state.partner_id);
+	o->ledger.driver.text = string_pool_keep(r->strings, row->state.driver.text);
+	o->terms = row->terms;
+	o->terms.rule_id = string_pool_keep(r->strings, row->terms.rule_id);
+	o->posted = (struct order_due){points, order_credit_minor};
 	bool same_topic = slice_equal(row->first_topic, r->topic);
 	o->first_partition = same_topic ? (int32_t)row->first_partition : -1;
 	o->first_offset = row->first_offset;
@@ -131,7 +131,7 @@ void replay_log_start(struct replay *r, int32_t partition, int64_t offset)
 void replay_record(struct replay *r, const struct event *e)
 {
 	struct replay_order *o = order_of(r, e->order_id);
-	if (facts_conflict(&o->ledger, e) || facts_conflict(&o->found, e)) {
+	if (order_state_contradicts(&o->ledger, e) || order_state_contradicts(&o->found, e)) {
 		r->conflicts++;
 		return;
 	}
@@ -139,7 +139,7 @@ void replay_record(struct replay *r, const struct event *e)
 	kept.customer_id = string_pool_keep(r->strings, e->customer_id);
 	kept.partner_id = string_pool_keep(r->strings, e->partner_id);
 	kept.driver_id = string_pool_keep(r->strings, e->driver_id);
-	facts_merge(&o->found, &kept);
+	order_state_add(&o->found, &kept);
 }
 
 void replay_pending(struct replay *r, struct slice order_id)
@@ -202,20 +202,29 @@ static void compare_time(struct buf *out, const char *member, int64_t ledger_us,
 	differ(out, member, texts[0], texts[1]);
 }
 
-static void compare_facts(struct buf *out, const struct facts *ledger, const struct facts *found)
+static void compare_claims(struct buf *out, const char *member, const char *time, const struct claim *ledger,
+                           const struct claim *found)
+{
+	int64_t numbers[2] = {ledger->at_us == TIME_NONE ? -1 : ledger->number,
+	                      found->at_us == TIME_NONE ? -1 : found->number};
+	compare_integer(out, member, numbers[0], numbers[1], -1);
+	compare_time(out, time, ledger->at_us, found->at_us);
+}
+
+static void compare_states(struct buf *out, const struct order_state *ledger, const struct order_state *found)
 {
 	compare_text(out, "progress", slice_of(status_name(ledger->progress)), slice_of(status_name(found->progress)));
-	compare_text(out, "outcome", slice_of(status_name(ledger->outcome)), slice_of(status_name(found->outcome)));
-	compare_time(out, "outcome_at", ledger->outcome_at_us, found->outcome_at_us);
+	compare_text(out, "outcome", slice_of(status_name(order_state_outcome(ledger))),
+	             slice_of(status_name(order_state_outcome(found))));
+	compare_time(out, "outcome_at", ledger->outcome.at_us, found->outcome.at_us);
 	compare_text(out, "customer_id", ledger->customer_id, found->customer_id);
 	compare_text(out, "partner_id", ledger->partner_id, found->partner_id);
 	compare_text(out, "currency", slice_of(ledger->currency[0] ? ledger->currency : NULL),
 	             slice_of(found->currency[0] ? found->currency : NULL));
-	compare_integer(out, "amount_minor", ledger->amount_minor, found->amount_minor, -1);
-	compare_time(out, "amount_at", ledger->amount_at_us, found->amount_at_us);
+	compare_claims(out, "amount_minor", "amount_at", &ledger->amount, &found->amount);
 	compare_integer(out, "refunded_total_minor", ledger->refunded_total_minor, found->refunded_total_minor, -1);
-	compare_text(out, "driver_id", ledger->driver_id, found->driver_id);
-	compare_time(out, "driver_at", ledger->driver_at_us, found->driver_at_us);
+	compare_text(out, "driver_id", ledger->driver.text, found->driver.text);
+	compare_time(out, "driver_at", ledger->driver.at_us, found->driver.at_us);
 }
 
 static void compare_order(const struct replay *r, const struct replay_order *o, struct buf *out)
@@ -228,16 +237,15 @@ static void compare_order(const struct replay *r, const struct replay_order *o, 
 			buf_puts(out, "is in the ledger, and no record of it in the topic");
 		return;
 	}
-	compare_facts(out, &o->ledger, &o->found);
-	struct targets targets;
-	const char *fault = order_row_targets(&o->found, &o->pin, r->rules, &targets);
+	compare_states(out, &o->ledger, &o->found);
+	struct order_due due;
+	const char *fault = order_state_due(&o->found, &o->terms, r->rules, &due);
 	if (fault) {
 		buf_printf(out, "%s%s", out->len ? "; " : "", fault);
 		return;
 	}
-	compare_integer(out, "points posted", o->posted.points, targets.points, INT64_MIN);
-	compare_integer(out, "order credit posted", o->posted.order_credit_minor, targets.order_credit_minor,
-	                INT64_MIN);
+	compare_integer(out, "points posted", o->posted.points, due.points, INT64_MIN);
+	compare_integer(out, "order credit posted", o->posted.order_credit_minor, due.order_credit_minor, INT64_MIN);
 }
 
 /* Whether its first records are beyond reach. */

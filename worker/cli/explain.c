@@ -2,7 +2,7 @@
 
 #include "schemas/timestamp.h"
 #include "worker/audit/ledger_audit.h"
-#include "worker/audit/reason.h"
+#include "worker/cli/reason.h"
 #include "worker/cli/ledger_session.h"
 #include "worker/cli/table.h"
 #include "worker/ledger/rules_store.h"
@@ -16,7 +16,7 @@ struct explanation {
 	struct rules *rules;
 	struct order_row order;
 	const char *fault; /* NULL, or why the row can't be right */
-	struct targets targets;
+	struct order_due due;
 	struct buf points_why;
 	struct buf credit_why;
 };
@@ -49,17 +49,41 @@ static enum pg_result read_order(struct pg *pg, struct slice order_id, struct ex
 	return result;
 }
 
-static void explain_targets(struct explanation *e)
+/* The row as the worker has it in its decision. */
+static struct facts facts_of(const struct order_state *s)
+{
+	struct facts f;
+	facts_init(&f);
+	f.progress = s->progress;
+	f.outcome = order_state_outcome(s);
+	f.outcome_at_us = s->outcome.at_us;
+	f.amount_minor = s->amount.at_us == TIME_NONE ? -1 : s->amount.number;
+	f.amount_at_us = s->amount.at_us;
+	f.refunded_total_minor = s->refunded_total_minor;
+	f.customer_id = s->customer_id;
+	f.partner_id = s->partner_id;
+	memcpy(f.currency, s->currency, sizeof(f.currency));
+	f.driver_id = s->driver.text;
+	f.driver_at_us = s->driver.at_us;
+	return f;
+}
+
+/* The auditor says whether the row can be right and what is owed, the worker's own arithmetic why. */
+static void explain_due(struct explanation *e)
 {
 	struct order_row *o = &e->order;
 	e->fault = order_row_read(e->row, 0, o);
 	if (!e->fault)
-		e->fault = order_row_targets(&o->facts, &o->pin, e->rules, &e->targets);
+		e->fault = order_state_due(&o->state, &o->terms, e->rules, &e->due);
 	if (e->fault)
 		return;
-	const struct rule *rule = order_row_rule(o, e->rules);
-	reason_points(&o->facts, &o->pin, rule, &e->points_why);
-	reason_order_credit(&o->facts, &o->pin, &e->credit_why);
+	const struct order_terms *t = &o->terms;
+	const struct facts facts = facts_of(&o->state);
+	const struct pricing_pin pin = {t->outcome_at_us, t->rule_id, t->rule_version, t->kinds};
+	const struct rule *rule =
+		slice_present(t->rule_id) ? rules_version(e->rules, t->rule_id, t->rule_version) : NULL;
+	reason_points(&facts, &pin, rule, &e->points_why);
+	reason_order_credit(&facts, &pin, &e->credit_why);
 }
 
 static void release(struct explanation *e)
@@ -90,18 +114,18 @@ static void line(const char *name, struct slice value, int64_t at_us)
 
 static void print_facts(const struct order_row *o)
 {
-	const struct facts *f = &o->facts;
+	const struct order_state *s = &o->state;
 	char text[96];
 	printf("order %.*s\n", (int)o->order_id.len, o->order_id.data);
-	line("progress", slice_of(status_name(f->progress)), TIME_NONE);
-	line("outcome", slice_of(status_name(f->outcome)), f->outcome_at_us);
-	line("customer", f->customer_id, TIME_NONE);
-	line("partner", f->partner_id, TIME_NONE);
-	snprintf(text, sizeof(text), "%" PRId64 " %s", f->amount_minor, f->currency);
-	line("amount", f->amount_minor < 0 ? (struct slice){0} : slice_of(text), f->amount_at_us);
-	snprintf(text, sizeof(text), "%" PRId64, f->refunded_total_minor);
+	line("progress", slice_of(status_name(s->progress)), TIME_NONE);
+	line("outcome", slice_of(status_name(order_state_outcome(s))), s->outcome.at_us);
+	line("customer", s->customer_id, TIME_NONE);
+	line("partner", s->partner_id, TIME_NONE);
+	snprintf(text, sizeof(text), "%" PRId64 " %s", s->amount.number, s->currency);
+	line("amount", s->amount.at_us == TIME_NONE ? (struct slice){0} : slice_of(text), s->amount.at_us);
+	snprintf(text, sizeof(text), "%" PRId64, s->refunded_total_minor);
 	line("refunded", slice_of(text), TIME_NONE);
-	line("driver", f->driver_id, f->driver_at_us);
+	line("driver", s->driver.text, s->driver.at_us);
 	if (slice_present(o->first_topic))
 		printf("  %-16s %.*s[%" PRId64 "]@%" PRId64 "\n", "first record", (int)o->first_topic.len, o->first_topic.data,
 		       o->first_partition, o->first_offset);
@@ -112,17 +136,17 @@ static void print_facts(const struct order_row *o)
 static void print_terms(const struct order_row *o)
 {
 	char at[TIMESTAMP_TEXT_MAX];
-	if (o->pin.outcome_at_us == TIME_NONE) {
+	if (o->terms.outcome_at_us == TIME_NONE) {
 		puts("terms: none recorded, it never could earn");
 		return;
 	}
-	timestamp_format(o->pin.outcome_at_us, at);
+	timestamp_format(o->terms.outcome_at_us, at);
 	printf("terms recorded for delivered at %s: ", at);
-	if (slice_present(o->pin.rule_id))
-		printf("rule %.*s v%" PRId32, (int)o->pin.rule_id.len, o->pin.rule_id.data, o->pin.rule_version);
+	if (slice_present(o->terms.rule_id))
+		printf("rule %.*s v%" PRId32, (int)o->terms.rule_id.len, o->terms.rule_id.data, o->terms.rule_version);
 	else
 		fputs("no rule", stdout);
-	printf("; the partner takes part in %s\n", reason_kinds(o->pin.kinds));
+	printf("; the partner takes part in %s\n", reason_kinds(o->terms.kinds));
 }
 
 static void print_reasons(const struct explanation *e)
@@ -133,7 +157,7 @@ static void print_reasons(const struct explanation *e)
 		return;
 	}
 	printf("%s\n%s\n", e->points_why.data, e->credit_why.data);
-	if (o->points != e->targets.points || o->order_credit_minor != e->targets.order_credit_minor)
+	if (o->points != e->due.points || o->order_credit_minor != e->due.order_credit_minor)
 		printf("WRONG: posted are %" PRId64 " points and a credit of %" PRId64 "\n", o->points, o->order_credit_minor);
 }
 
@@ -205,29 +229,29 @@ static void put_time(struct json_writer *w, const char *name, int64_t us)
 
 static void put_facts(struct json_writer *w, const struct order_row *o)
 {
-	const struct facts *f = &o->facts;
+	const struct order_state *s = &o->state;
 	put_text(w, "order_id", o->order_id);
-	put_text(w, "progress", slice_of(status_name(f->progress)));
-	put_text(w, "outcome", slice_of(status_name(f->outcome)));
-	put_time(w, "outcome_at", f->outcome_at_us);
-	put_text(w, "customer_id", f->customer_id);
-	put_text(w, "partner_id", f->partner_id);
-	put_integer(w, "amount_minor", f->amount_minor, -1);
-	put_time(w, "amount_at", f->amount_at_us);
-	put_text(w, "currency", slice_of(f->currency[0] ? f->currency : NULL));
-	put_integer(w, "refunded_total_minor", f->refunded_total_minor, -1);
-	put_text(w, "driver_id", f->driver_id);
-	put_time(w, "driver_at", f->driver_at_us);
+	put_text(w, "progress", slice_of(status_name(s->progress)));
+	put_text(w, "outcome", slice_of(status_name(order_state_outcome(s))));
+	put_time(w, "outcome_at", s->outcome.at_us);
+	put_text(w, "customer_id", s->customer_id);
+	put_text(w, "partner_id", s->partner_id);
+	put_integer(w, "amount_minor", s->amount.at_us == TIME_NONE ? -1 : s->amount.number, -1);
+	put_time(w, "amount_at", s->amount.at_us);
+	put_text(w, "currency", slice_of(s->currency[0] ? s->currency : NULL));
+	put_integer(w, "refunded_total_minor", s->refunded_total_minor, -1);
+	put_text(w, "driver_id", s->driver.text);
+	put_time(w, "driver_at", s->driver.at_us);
 	put_text(w, "first_topic", o->first_topic);
 	put_integer(w, "first_partition", o->first_partition, -1);
 	put_integer(w, "first_offset", o->first_offset, -1);
 	put_time(w, "updated_at", o->updated_at_us);
 	json_put_key(w, "terms");
 	json_put_open(w, '{');
-	put_time(w, "outcome_at", o->pin.outcome_at_us);
-	put_text(w, "rule_id", o->pin.rule_id);
-	put_integer(w, "rule_version", o->pin.rule_version, 0);
-	put_text(w, "kinds", slice_of(o->pin.outcome_at_us == TIME_NONE ? NULL : reason_kinds(o->pin.kinds)));
+	put_time(w, "outcome_at", o->terms.outcome_at_us);
+	put_text(w, "rule_id", o->terms.rule_id);
+	put_integer(w, "rule_version", o->terms.rule_version, 0);
+	put_text(w, "kinds", slice_of(o->terms.outcome_at_us == TIME_NONE ? NULL : reason_kinds(o->terms.kinds)));
 	json_put_close(w, '}');
 }
 
@@ -276,8 +300,8 @@ static int print_json(const struct cli *cli, const struct explanation *e, bool f
 	json_put_open(&w, '{');
 	put_facts(&w, &e->order);
 	put_text(&w, "fault", slice_of(e->fault));
-	put_target(&w, "points", e->fault ? INT64_MIN : e->targets.points, e->order.points, &e->points_why);
-	put_target(&w, "order_credit", e->fault ? INT64_MIN : e->targets.order_credit_minor, e->order.order_credit_minor,
+	put_target(&w, "points", e->fault ? INT64_MIN : e->due.points, e->order.points, &e->points_why);
+	put_target(&w, "order_credit", e->fault ? INT64_MIN : e->due.order_credit_minor, e->order.order_credit_minor,
 	           &e->credit_why);
 	put_postings(&w, e->postings);
 	if (from_kafka) {
@@ -325,7 +349,7 @@ static int run_explain(struct cli *cli)
 	} else if (pg_rows_count(e.row) == 0) {
 		code = explain_unknown(cli, order_id, as_json, from_kafka);
 	} else {
-		explain_targets(&e);
+		explain_due(&e);
 		code = as_json ? print_json(cli, &e, from_kafka) : print_text(cli, &e, from_kafka);
 	}
 	release(&e);

@@ -1,4 +1,4 @@
-#include "worker/audit/reason.h"
+#include "worker/cli/reason.h"
 
 #include "schemas/timestamp.h"
 

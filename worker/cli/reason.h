@@ -1,10 +1,10 @@
 /*
  * Why an order is owed what it is owed, in words and numbers, for `explain`.
  * Pure. Each appends one line without its end. `rule`: the pin's, NULL when it names none.
- * To be asked only where order_row_targets found no fault.
+ * To be asked only where order_state_due found no fault.
  */
-#ifndef WORKER_AUDIT_REASON_H
-#define WORKER_AUDIT_REASON_H
+#ifndef WORKER_CLI_REASON_H
+#define WORKER_CLI_REASON_H
 
 #include "common/buf.h"
 #include "worker/ledger/decision.h"
