@@ -2,7 +2,7 @@
 
 import time
 
-from stack import records, traffic
+from stack import records
 
 from .judge import OrderRow, Posting, Snapshot
 
@@ -61,9 +61,7 @@ def read_kafka(snapshot, brokers, group, dlq):
         # Commits before ends: a commit never is beyond an end that is read after it.
         for partition, (offset, _) in records.committed(brokers, group, topic).items():
             snapshot.committed[topic, partition] = offset
-        ends, starts = traffic.offsets(brokers, topic), traffic.offsets(brokers, topic, at=-2)
-        for partition, end in ends.items():
-            snapshot.log[topic, partition] = starts[partition], end
+    snapshot.log = records.ranges(brokers, snapshot.topic, snapshot.deferred)
     journaled = {}
     for entry in snapshot.journal.acknowledged:
         where = entry.topic, entry.partition

@@ -77,6 +77,15 @@ def read(brokers, topic):
     return records
 
 
+def ranges(brokers, *topics):
+    """{(topic, partition): (first offset, end of the log)}"""
+    found = {}
+    for line in _run(brokers, "ranges", *topics):
+        topic, partition, start, end = line.split(" ")
+        found[topic, int(partition)] = int(start), int(end)
+    return found
+
+
 def committed(brokers, group, topic):
     """{partition: (offset, metadata)} of a group's commits; partitions without one are left out."""
     found = {}

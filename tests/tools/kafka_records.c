@@ -4,6 +4,7 @@
  *     kafka_records BROKERS produce TOPIC [CODEC]  a record a line from stdin, in order, acks=all
  *     kafka_records BROKERS consume TOPIC          all records up to the ends of the log, to stdout
  *     kafka_records BROKERS committed GROUP TOPIC  a line a partition: PARTITION OFFSET METADATA
+ *     kafka_records BROKERS ranges TOPIC...        a line a partition: TOPIC PARTITION START END
  *
  * A line is `PARTITION OFFSET TIMESTAMP_MS KEY VALUE [NAME VALUE]...`; of bytes: `-` is null, else `x` and their hex
  * digits. For produce, OFFSET is ignored, PARTITION -1 goes by key, TIMESTAMP_MS 0 is now; it prints `LINE PARTITION
@@ -268,6 +269,27 @@ static void committed(const char *brokers, const char *group, const char *topic)
 	rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 }
 
+/* ---- ranges ---- */
+
+static void ranges(const char *brokers, char **topics)
+{
+	rd_kafka_t *client = open_consumer(brokers, "kafka_records");
+	for (; *topics; topics++) {
+		rd_kafka_topic_partition_list_t *list = list_partitions(client, *topics);
+		for (int i = 0; i < list->cnt; i++) {
+			int64_t start, end;
+			int32_t partition = list->elems[i].partition;
+			rd_kafka_resp_err_t err =
+				rd_kafka_query_watermark_offsets(client, *topics, partition, &start, &end, LIMIT_MS);
+			if (err)
+				die(*topics, rd_kafka_err2str(err));
+			printf("%s %" PRId32 " %" PRId64 " %" PRId64 "\n", *topics, partition, start, end);
+		}
+		rd_kafka_topic_partition_list_destroy(list);
+	}
+	rd_kafka_destroy_flags(client, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 2 ? argv[2] : "";
@@ -277,8 +299,11 @@ int main(int argc, char **argv)
 		consume(argv[1], argv[3]);
 	} else if (argc == 5 && strcmp(verb, "committed") == 0) {
 		committed(argv[1], argv[3], argv[4]);
+	} else if (argc >= 4 && strcmp(verb, "ranges") == 0) {
+		ranges(argv[1], argv + 3);
 	} else {
-		fprintf(stderr, "usage: kafka_records BROKERS produce TOPIC [CODEC] | consume TOPIC | committed GROUP TOPIC\n");
+		fprintf(stderr, "usage: kafka_records BROKERS produce TOPIC [CODEC] | consume TOPIC | committed GROUP TOPIC |"
+				" ranges TOPIC...\n");
 		return 2;
 	}
 	return fflush(stdout) == 0 ? 0 : 1;
