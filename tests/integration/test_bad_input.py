@@ -123,13 +123,12 @@ class BadInputTest(unittest.TestCase):
             found[place] = letter
         return found
 
-    def assert_moved_on(self, scene, worker):
-        """All is settled, in PostgreSQL and in Kafka."""
-        scene.wait_settled(worker)
+    def assert_moved_on(self, scene, worker, dlq=None):
+        """All is settled, in PostgreSQL and in Kafka, and as the checker wants it."""
+        scene.check(worker, dlq=dlq)
         metrics = worker.wait_until(lambda m: m.value("consumer_lag") == 0 and m.value("records_in_flight") == 0, 10)
         consumed, accounted = metrics.conservation()
         self.assertEqual(consumed, accounted)
-        wait_until(lambda: scene.committed() == scene.progress(scene.topic), 5, "Kafka's commit")
         return metrics
 
     def test_bad_input__each_code_costs_its_record_only(self):
@@ -287,7 +286,7 @@ class BadInputTest(unittest.TestCase):
         scene.send([Record(value, KEY, HEADERS) for value in values] + [Record(encode(good))])
         with scene.worker(**{"kafka.dlq_topic": dlq}) as worker:
             pid = worker.pid
-            metrics = self.assert_moved_on(scene, worker)
+            metrics = self.assert_moved_on(scene, worker, dlq)
             self.assertEqual(metrics.by("dead_letters_total", "code")["not_json"], len(values))
             self.assertEqual(metrics.value("degraded", what="dead_letters"), 0)
         self.assertEqual(ledger_totals(scene), Expected([good]).totals())
@@ -319,7 +318,7 @@ class BadInputTest(unittest.TestCase):
         self.assertEqual(scene.unsettled(), 1 + len(good))
         self.assertEqual(scene.committed().get(0, 0), 0)
         mend()
-        metrics = self.assert_moved_on(scene, worker)
+        metrics = self.assert_moved_on(scene, worker, dlq)
         self.assertEqual(metrics.value("degraded", what="dead_letters"), 0)
         self.assertEqual(metrics.value("dead_letters_total"), 1)
         # A copy whose answer was lost may repeat; the place that it names says so.

@@ -70,6 +70,7 @@ class HistoryTest(unittest.TestCase):
             self.assertLessEqual(int(lsn, 16), int(wal))
 
     def assert_audit_is_clean(self):
+        self.scene.check()
         code, text = self.scene.audit()
         self.assertEqual(code, 0, text)
 

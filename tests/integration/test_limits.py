@@ -70,7 +70,7 @@ class LimitsTest(unittest.TestCase):
         with scene.worker() as worker:
             self.wait_rules(worker)
             scene.send([Record(encode(one), one["order_id"].encode() + b"\xff", HEADERS) for one in events])
-            scene.wait_settled(worker)
+            scene.check(worker)
             outcomes = self.outcomes(len(events) + len(scene.read(scene.deferred)), worker)
         sent = {record.key: record for record in scene.read()}
         copies = scene.read(scene.deferred)
@@ -110,7 +110,7 @@ class LimitsTest(unittest.TestCase):
             metrics = worker.metrics()
             self.assertLess(time.time() * 1000, due_ms, "too slow a machine for this test")
             self.assertEqual(metrics.value("records_settled_total"), 0)
-            scene.wait_settled(worker)
+            scene.check(worker)
             self.assertGreaterEqual(time.time() * 1000, due_ms)
             worker.wait_until(lambda m: m.value("consumer_partition_paused", topic=scene.deferred) == 0, 10)
         applied = scene.psql("SELECT min(extract(epoch FROM posted_at) * 1000) FROM postings")[0][0]
@@ -126,7 +126,7 @@ class LimitsTest(unittest.TestCase):
             scene.wait_settled(worker)
             for _ in range(5):
                 scene.produce(events * 10)
-                scene.wait_settled(worker)
+                scene.check(worker)
             outcomes = self.outcomes(156, worker)
         self.assertEqual((outcomes["deferred"], outcomes["credited"]), (0, 3))
         self.assertEqual(outcomes["duplicate"], 153)
@@ -136,7 +136,7 @@ class LimitsTest(unittest.TestCase):
         scene = self.scene(**{"rate.partner.per_second": 1, "rate.partner.burst": 1, "rate.defer_ms": NEVER_MS})
         scene.produce([event(f"o{i}", customer_id="c1") for i in range(100)])
         with scene.worker() as worker:
-            scene.wait_settled(worker)
+            scene.check(worker)
             outcomes = self.outcomes(100, worker)
         self.assertEqual((outcomes["deferred"], outcomes["recorded"]), (0, 100))
 
@@ -152,6 +152,7 @@ class LimitsTest(unittest.TestCase):
         deferred = [record.key.split(b"-")[0] for record in scene.read(scene.deferred)]
         self.assertEqual(set(deferred), {b"plain"})
         self.assertGreaterEqual(len(deferred), 15)
+        scene.check_ledger()
 
     def test_limits__hold_from_the_first_record_on(self):
         scene = self.scene(limits("slow", 1, 5), **{"rate.defer_ms": NEVER_MS})
@@ -159,6 +160,7 @@ class LimitsTest(unittest.TestCase):
         with scene.worker() as worker:
             self.wait_main(scene, worker)
             self.assertGreaterEqual(self.outcomes(100, worker)["deferred"], 80)
+        scene.check_ledger()
 
     def test_limits__two_workers_share_a_limit(self):
         burst, records = 20, 400
@@ -179,6 +181,7 @@ class LimitsTest(unittest.TestCase):
         self.assertGreaterEqual(outcomes["credited"], burst)
         self.assertLessEqual(outcomes["credited"], burst + elapsed_s + 1)
         self.assertEqual(len(scene.read(scene.deferred)), outcomes["deferred"])
+        scene.check_ledger()
 
     # Redis away
 
@@ -219,7 +222,9 @@ class LimitsTest(unittest.TestCase):
             self.assertEqual(credited, [("30",)])
             scene.stack.start_redis()
             self.assert_rate_limit_degraded(scene, worker, 0)
+            self.wait_main(scene, worker)
         self.assertEqual(scene.read(scene.dlq), [])
+        scene.check_ledger()
 
     def test_limits__rate_on_outage_wait_holds_until_redis_is_back(self):
         scene = self.scene(limits("slow", 1000, 1000), **{"rate.on_outage": "wait"})
@@ -236,7 +241,7 @@ class LimitsTest(unittest.TestCase):
             self.assertEqual(ledger_totals(scene)[0], 0)
             self.assertEqual(worker.get("/livez")[0], 200)
             scene.stack.start_redis()
-            scene.wait_settled(worker)
+            scene.check(worker)
             outcomes = self.outcomes(len(events), worker)
         self.assertEqual(outcomes["credited"], len(events))
         self.assertEqual(ledger_totals(scene), Expected(events).totals())
@@ -251,7 +256,7 @@ class LimitsTest(unittest.TestCase):
                 ("dw_source_topic", None)]),
             Record(b"{", b"key")], scene.deferred)
         with scene.worker() as worker:
-            scene.wait_settled(worker)
+            scene.check(worker)
         self.assertEqual(ledger_totals(scene), Expected(events).totals())
         rows = scene.psql("SELECT DISTINCT order_id, source_topic, source_partition, source_offset FROM postings")
         self.assertEqual(sorted(rows), [("odd", scene.deferred, "0", "1"), ("plain", scene.deferred, "0", "0")])
@@ -270,7 +275,7 @@ class LimitsTest(unittest.TestCase):
         with scene.worker() as worker:
             self.wait_rules(worker)
             scene.send([Record(encode(one), one["order_id"].encode(), forged) for one in events + [ahead]])
-            scene.wait_settled(worker)
+            scene.check(worker)
         self.assertEqual(ledger_totals(scene), Expected(events).totals())
         self.assert_sources(scene, {record.key.decode(): record for record in scene.read() if record.key != b"ahead"})
         copies = scene.read(scene.deferred)

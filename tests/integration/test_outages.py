@@ -36,7 +36,7 @@ class OutagesTest(unittest.TestCase):
         worker.wait_ready(10)
         self.assertEqual(metrics.value("dead_letters_total"), 0)
         self.assertEqual(scene.read(scene.dlq), [])
-        wait_until(lambda: scene.committed() == scene.progress(scene.topic), 10, "Kafka's commit")
+        scene.check(worker)
         return metrics
 
     def assert_well_behaved(self, vitals):
@@ -204,7 +204,7 @@ class OutagesTest(unittest.TestCase):
                 one.wait_ready()
                 metrics = one.wait_until(lambda m: m.value("degraded") == 0 and m.value("records_in_flight") == 0, 10)
                 self.assertEqual(metrics.value("dead_letters_total"), 0)
-            wait_until(lambda: scene.committed() == scene.progress(scene.topic), 20, "Kafka's commit")
+            scene.check(worker, late)
             self.assertEqual([worker.stop(), late.stop()], [0, 0])
         self.assertEqual(scene.read(scene.dlq), [])
 

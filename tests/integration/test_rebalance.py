@@ -87,6 +87,7 @@ class RebalanceTest(unittest.TestCase):
     def assert_exact(self, scene, expected):
         self.assertEqual(ledger_totals(scene), expected.totals())
         self.assertEqual(scene.dead_letters(), [])
+        scene.check()
 
     def test_rebalance__workers_join_and_leave_while_events_flow(self):
         scene = self.scene()
