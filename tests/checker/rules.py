@@ -93,11 +93,6 @@ class Rulebook:
         if self.first_state is None:
             self.first_state = len(self.states) - 1
 
-    def version(self, name, number):
-        """The Rule of that version, or None."""
-        known = self.versions.get(name, [])
-        return known[number - 1] if 1 <= number <= len(known) else None
-
     def possible_terms(self, partner_id, currency, at_us):
         """The Terms that such an order may have got, one for each state, equal ones once."""
         found = []

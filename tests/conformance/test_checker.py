@@ -560,6 +560,31 @@ class CheckerTest(unittest.TestCase):
         change_posting(s, "o2", "points", rule_version=1)
         self.assertEqual(checker.judge(s).categories(), {"wrong amount"})
 
+    def test_checker__a_second_delivery_is_priced_by_the_rules_of_its_own_time(self):
+        s = right()
+        s.rules.states.pop()
+        s.rules.versions.clear()
+        s.rules.apply({"rules": [{"id": "base", "kind": "per_amount", "points": 1, "per_minor": 100,
+            "valid_to": "2026-03-01T06:00:00Z"}, {"id": "late", "kind": "per_amount", "points": 2, "per_minor": 100,
+            "valid_from": "2026-03-01T06:00:00Z"}]})
+        send(s, 0, event("o2", "delivered", 7))
+        change_order(s, "o2", outcome_at_us=hour_us(7))
+        self.assertEqual(checker.judge(s).categories(), {"wrong amount"})
+        row = [row for row in s.orders if row.order_id == "o2"][0]
+        s.postings.append(make_posting(row, 2, "points", 3, 0, 5)._replace(rule_id="late"))
+        add_up(s)
+        self.assert_clean(s)
+        # A rule that asks for what was there already posts nothing.
+        for terms, clean in (({"points": 1}, True), ({"points": 0}, False)):
+            s = right()
+            s.rules.states.pop()
+            s.rules.versions.clear()
+            s.rules.apply({"rules": [{"id": "base", "kind": "per_amount", "points": 1, "per_minor": 100,
+                "valid_to": "2026-03-01T06:00:00Z"}, {"id": "late", "kind": "per_amount", "per_minor": 100, **terms}]})
+            send(s, 0, event("o2", "delivered", 7))
+            change_order(s, "o2", outcome_at_us=hour_us(7))
+            self.assertEqual(checker.judge(s).clean(), clean)
+
     def test_checker__foreign_records_of_the_deferred_topic_are_their_own_source(self):
         s = right()
         value = event("o7", "delivered", 1, customer_id="c1", partner_id="p1", amount_minor=100, currency="BRL")
