@@ -411,6 +411,22 @@ START_TEST(test_pg__rollback_ends_what_is_open)
 }
 END_TEST
 
+/* Whoever is frozen between two halves of a transaction must not keep its locks: the server counts idle time
+ * only where it was told that it is our turn. */
+START_TEST(test_pg__idle_time_is_counted_behind_a_flush)
+{
+	struct pg *pg = open_session(false);
+	run(pg, "SET idle_in_transaction_session_timeout = 20");
+	expect(pg, pg_send(pg, &begin, NULL), PG_OK, "begin");
+	expect(pg, pg_flush(pg), PG_OK, "flush");
+	expect(pg, pg_receive(pg, NULL), PG_OK, "begin");
+	bool notified = false;
+	expect(pg, pg_wait_notification(pg, 10000, &notified), PG_RETRY, "the server ends the session");
+	ck_assert(!pg_alive(pg));
+	pg_close(pg);
+}
+END_TEST
+
 /* Both directions are far beyond what sockets buffer: neither side may stop reading. */
 START_TEST(test_pg__large_pipeline_does_not_deadlock)
 {
@@ -483,6 +499,7 @@ int main(void)
 	tcase_add_test(c, test_pg__pipeline_answers_in_order);
 	tcase_add_test(c, test_pg__pipeline_tells_the_first_error_and_goes_on_clean);
 	tcase_add_test(c, test_pg__rollback_ends_what_is_open);
+	tcase_add_test(c, test_pg__idle_time_is_counted_behind_a_flush);
 	tcase_add_test(c, test_pg__large_pipeline_does_not_deadlock);
 	tcase_add_test(c, test_pg__notifications_are_waited_for);
 	suite_add_tcase(suite, c);

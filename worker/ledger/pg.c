@@ -305,8 +305,10 @@ enum pg_result pg_flush(struct pg *pg)
 {
 	if (pg->dead)
 		return PG_RETRY;
-	if (!PQsendFlushRequest(pg->connection))
+	/* A Sync, not a mere Flush: the server arms idle_in_transaction_session_timeout at ReadyForQuery only. */
+	if (!PQpipelineSync(pg->connection))
 		return lost(pg, PQerrorMessage(pg->connection));
+	owe(pg, PG_SYNC, NULL);
 	return flush_all(pg);
 }
 
@@ -344,6 +346,35 @@ static enum pg_result take_answer(struct pg *pg, const char *sql, PGresult **ans
 	return result;
 }
 
+static enum pg_result take_sync(struct pg *pg)
+{
+	PGresult *answer = NULL;
+	enum pg_result result = next_answer(pg, &answer);
+	if (result == PG_OK && (!answer || PQresultStatus(answer) != PGRES_PIPELINE_SYNC))
+		result = lost(pg, "the pipeline is out of step: no end where one was due");
+	PQclear(answer);
+	return result;
+}
+
+static struct pg_pending next_owed(struct pg *pg)
+{
+	struct pg_pending item = pg->pending[pg->pending_first];
+	pg->pending_first = (pg->pending_first + 1) % PG_PENDING_MAX;
+	pg->pending_count--;
+	return item;
+}
+
+/* What pg_flush left behind the answer just taken, so that an answer is always first. */
+static enum pg_result take_syncs(struct pg *pg)
+{
+	while (!pg->dead && pg->pending_count > 0 && pg->pending[pg->pending_first].kind == PG_SYNC) {
+		next_owed(pg);
+		if (take_sync(pg) != PG_OK)
+			return PG_RETRY;
+	}
+	return pg->dead ? PG_RETRY : PG_OK;
+}
+
 enum pg_result pg_receive(struct pg *pg, struct pg_rows **rows)
 {
 	ENSURE(pg->dead || pg->pending_count > 0);
@@ -351,9 +382,7 @@ enum pg_result pg_receive(struct pg *pg, struct pg_rows **rows)
 	for (;;) {
 		if (pg->dead)
 			return first != PG_OK ? first : PG_RETRY;
-		struct pg_pending item = pg->pending[pg->pending_first];
-		pg->pending_first = (pg->pending_first + 1) % PG_PENDING_MAX;
-		pg->pending_count--;
+		struct pg_pending item = next_owed(pg);
 		PGresult *answer = NULL;
 		enum pg_result result = take_answer(pg, item.statement->sql, &answer);
 		if (first == PG_OK)
@@ -365,6 +394,9 @@ enum pg_result pg_receive(struct pg *pg, struct pg_rows **rows)
 			PQclear(answer);
 			continue;
 		}
+		result = take_syncs(pg);
+		if (first == PG_OK)
+			first = result;
 		if (first == PG_OK && rows)
 			*rows = pg_rows_new(answer);
 		else
@@ -378,15 +410,12 @@ enum pg_result pg_finish(struct pg *pg)
 	if (pg->dead)
 		return PG_RETRY;
 	ENSURE(pg->synced && pg->pending_count == 0);
-	PGresult *answer = NULL;
-	enum pg_result result = next_answer(pg, &answer);
+	enum pg_result result = take_sync(pg);
 	if (result != PG_OK)
 		return result;
-	bool in_step = answer && PQresultStatus(answer) == PGRES_PIPELINE_SYNC;
-	PQclear(answer);
 	pg->synced = false;
-	if (!in_step || !PQexitPipelineMode(pg->connection))
-		return lost(pg, "the pipeline is out of step: no end where one was due");
+	if (!PQexitPipelineMode(pg->connection))
+		return lost(pg, "the pipeline is out of step: an answer is left");
 	return PG_OK;
 }
 

@@ -94,16 +94,18 @@ must_use enum pg_result pg_script(struct pg *pg, const char *sql);
 /*
  * Pipelines: statements are sent without waiting and answered in order.
  *     pg_send(pg, &insert, params); ...  // prepared at first use on this connection
- *     pg_sync(pg)                        // or pg_flush: answers so far are wanted, the transaction goes on
+ *     pg_sync(pg)                        // or pg_flush: what was sent is wanted done, the transaction goes on
  *     pg_receive(pg, &rows) ...          // once a pg_send, in order
  *     pg_finish(pg)                      // after pg_sync only
- * After an error the rest of the pipeline is PG_RETRY with no text of its own: keep the first error.
+ * After an error the rest of the pipeline is PG_RETRY, and so is the rest of the transaction: keep the first error.
  */
 struct pg_statement {
 	const char *name; /* unique a connection */
 	const char *sql;
 };
 must_use enum pg_result pg_send(struct pg *pg, const struct pg_statement *s, const struct pg_params *params);
+/* Answers so far are wanted; the transaction goes on. From here on the server counts idle time, which it does not in
+ * the middle of a pipeline: locks are not to be left behind without it. */
 must_use enum pg_result pg_flush(struct pg *pg);
 must_use enum pg_result pg_sync(struct pg *pg);
 must_use enum pg_result pg_receive(struct pg *pg, struct pg_rows **rows);

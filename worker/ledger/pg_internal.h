@@ -41,12 +41,12 @@ struct pg_rows {
 /* Owns: `result`. */
 struct pg_rows *pg_rows_new(PGresult *result);
 
-enum pg_pending_kind { PG_PREPARE, PG_EXECUTE };
+enum pg_pending_kind { PG_PREPARE, PG_EXECUTE, PG_SYNC };
 
 /* An answer that a pipeline owes. */
 struct pg_pending {
 	enum pg_pending_kind kind;
-	const struct pg_statement *statement;
+	const struct pg_statement *statement; /* NULL of PG_SYNC */
 };
 
 struct pg {
