@@ -74,6 +74,9 @@ void rebalance_assigned(struct consumer *c, const struct kafka_partition *partit
 		release_head(c, p);
 		partition_assign(p);
 		log_partition("assigned", p);
+		/* Others left in the same moment: nobody asks where it starts, so there is nothing to drain. */
+		if (c->stopping)
+			partition_revoke(p, 0);
 	}
 	c->assign_retry_ms = ASSIGN_RETRY_MIN_MS;
 	atomic_store(&c->joined, true);
