@@ -237,7 +237,7 @@ static const struct {
 	{"abcba", "012", "34"},       {"abbbac", "015", "234"}, {"hgfedcbh", "0123456", "7"},
 };
 
-START_TEST(test_batch__an_equal_record_earlier_makes_a_duplicate)
+START_TEST(test_batch__an_equal_record_earlier_is_a_repeat)
 {
 	static const uint8_t key[16] = {7};
 	const char *events = repeat_rows[_i].events;
@@ -249,14 +249,45 @@ START_TEST(test_batch__an_equal_record_earlier_makes_a_duplicate)
 	batch_digest(&batch, key);
 	batch_drop_repeats(&batch);
 	check_batch(repeat_rows[_i].kept);
-	check_list(&batch.returned, repeat_rows[_i].repeats);
-	for (const struct record *r = batch.returned.first; r; r = r->next)
-		ck_assert_int_eq(r->outcome, OUTCOME_DUPLICATE);
+	check_list(&batch.repeats, repeat_rows[_i].repeats);
+	check_list(&batch.returned, "");
 	for (size_t i = 0; i < batch.count; i++) {
 		struct event_digest digest;
 		event_digest(&batch.records[i]->event, key, &digest);
 		ck_assert_mem_eq(&batch.marks[i].digest, &digest, sizeof(digest));
 	}
+}
+END_TEST
+
+/* What becomes of the first decides: only its COMMIT makes duplicates, anything else leaves the repeats to themselves. */
+START_TEST(test_batch__repeats_wait_for_the_first)
+{
+	static const uint8_t key[16] = {7};
+	static const char events[] = "abcdabcd";
+	struct gate_mark written[MAX];
+	for (size_t i = 0; i < MAX; i++) {
+		records[i].event.order_id = S("o");
+		records[i].event.timestamp_us = events[i];
+	}
+	load(MAX);
+	batch_digest(&batch, key);
+	batch_drop_repeats(&batch);
+	check_batch("0123");
+	batch.fates[0] = FATE_WRITTEN;
+	batch.fates[1] = FATE_LETTER;
+	batch.fates[2] = batch.fates[3] = FATE_OPEN;
+	ck_assert_uint_eq(batch_sweep(&batch, 1, written), 1);
+	batch_release_records(&batch);
+	check_list(&batch.returned, "023");
+	check_list(&batch.repeats, "4567");
+
+	batch_judge_repeats(&batch);
+	check_list(&batch.returned, "0234");
+	ck_assert_int_eq(records[4].outcome, OUTCOME_DUPLICATE);
+	check_list(&batch.repeats, "");
+	struct record_list none = {0};
+	batch_load(&batch, &none);
+	check_batch("567");
 }
 END_TEST
 
@@ -278,14 +309,14 @@ START_TEST(test_batch__digest_and_event_must_both_be_equal)
 		check_batch("01234567");
 		check_marks(at);
 	}
-	check_list(&batch.returned, "");
+	check_list(&batch.repeats, "");
 
 	/* All in one chain of the table, and the last is the first again. */
 	mark_by_number(15);
 	batch.marks[7] = batch.marks[0];
 	batch_drop_repeats(&batch);
 	check_batch("0123456");
-	check_list(&batch.returned, "7");
+	check_list(&batch.repeats, "7");
 }
 END_TEST
 
@@ -311,7 +342,7 @@ START_TEST(test_batch__half_of_a_large_batch_repeats)
 	batch_digest(&large, key);
 	batch_drop_repeats(&large);
 	ck_assert_uint_eq(large.count, LARGE / 2);
-	ck_assert_uint_eq(large.returned.count, LARGE / 2);
+	ck_assert_uint_eq(large.repeats.count, LARGE / 2);
 	for (size_t i = 0; i < LARGE / 2; i++)
 		ck_assert_ptr_eq(large.records[i], &many[i]);
 	batch_release(&large);
@@ -545,7 +576,8 @@ int main(void)
 	tcase_add_test(tc, test_batch__unwanted_ones_are_released);
 	tcase_add_test(tc, test_batch__giving_up_releases_all);
 	tcase_add_test(tc, test_batch__digests_are_of_the_events);
-	tcase_add_loop_test(tc, test_batch__an_equal_record_earlier_makes_a_duplicate, 0, ROWS(repeat_rows));
+	tcase_add_loop_test(tc, test_batch__an_equal_record_earlier_is_a_repeat, 0, ROWS(repeat_rows));
+	tcase_add_test(tc, test_batch__repeats_wait_for_the_first);
 	tcase_add_test(tc, test_batch__digest_and_event_must_both_be_equal);
 	tcase_add_test(tc, test_batch__half_of_a_large_batch_repeats);
 	tcase_add_test(tc, test_batch__nothing_is_asked_without_limits);

@@ -96,6 +96,7 @@ void batch_drop_repeats(struct batch *b)
 			if (memcmp(&b->marks[earlier].digest, &b->marks[i].digest, sizeof(b->marks[i].digest)) == 0 &&
 			    event_equal(&b->records[earlier]->event, &b->records[i]->event)) {
 				b->done[i] = any = true;
+				b->records[i]->repeats = b->records[earlier];
 				break;
 			}
 		}
@@ -103,7 +104,19 @@ void batch_drop_repeats(struct batch *b)
 			b->buckets[at] = (uint32_t)i;
 	}
 	if (any)
-		batch_remove(b, b->done, OUTCOME_DUPLICATE, &b->returned);
+		batch_remove(b, b->done, OUTCOME_DUPLICATE, &b->repeats);
+}
+
+/* Not sooner: until its COMMIT the first one may be let go with its partition, deferred or refused, and then nothing
+ * would stand for an offset that had been settled. */
+void batch_judge_repeats(struct batch *b)
+{
+	struct record *r;
+	while ((r = record_list_take(&b->repeats))) {
+		bool written = r->repeats->committed_us != 0;
+		r->repeats = NULL;
+		record_list_append(written ? &b->returned : &b->later, r);
+	}
 }
 
 void batch_drop_unwanted(struct batch *b)

@@ -3,6 +3,7 @@
  * Redis and PostgreSQL is the worker (pool.c).
  *
  *     records[0 .. count)  are to be written, in the order in which they were read
+ *     repeats              are equal to one before them, and wait for what becomes of that one
  *     returned             are settled, or let go: back to their consumers
  *     outgoing             are to be copied: to the outbox
  *
@@ -35,9 +36,10 @@ struct batch {
 	uint32_t *buckets;          /* scratch of batch_drop_repeats: a hash table of indexes */
 	size_t bucket_count;
 	struct gate_request *requests; /* scratch of the admission: one a limited partner */
+	struct record_list repeats;
 	struct record_list returned;
 	struct record_list outgoing;
-	struct record_list later;   /* of another history: a batch of their own, next */
+	struct record_list later;   /* a batch of their own, next: of another history, or repeats of what was not written */
 };
 
 void batch_init(struct batch *b, size_t max);
@@ -52,8 +54,11 @@ void batch_remove(struct batch *b, const bool *gone, enum outcome outcome, struc
 /* Computes the digests. */
 void batch_digest(struct batch *b, const uint8_t key[16]);
 
-/* An equal record earlier in the batch makes a duplicate: same digest, and the same event. */
+/* An equal record earlier in the batch makes a repeat: same digest, and the same event. */
 void batch_drop_repeats(struct batch *b);
+/* To be called when the batch is empty and its records are still here: repeats of what was written are duplicates and
+ * go to `returned`; the others stand for themselves, in the next batch. */
+void batch_judge_repeats(struct batch *b);
 
 /* Lets go of records whose assignment is over. */
 void batch_drop_unwanted(struct batch *b);

@@ -252,6 +252,7 @@ static void work(struct worker *w, struct batch *b)
 	histogram_observe(HISTOGRAM_BATCH_ADMIT, seconds_since(&at), 1);
 	if (b->count > 0)
 		write_batch(w, b);
+	batch_judge_repeats(b);
 	histogram_observe(HISTOGRAM_BATCH_WRITE, seconds_since(&at), 1);
 	/* Settled only now, so a crash before it means reading again, which has no further effect. */
 	records_return(&b->returned);                           /* the records are their consumers' */
