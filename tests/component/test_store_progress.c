@@ -170,6 +170,31 @@ START_TEST(test_store_progress__a_proof_is_remembered_until_an_epoch_is_drawn)
 }
 END_TEST
 
+/* A worker that starts on such a database: what it needs before it can assign is there in any history, and the
+ * connection that read it passes for nothing else. */
+START_TEST(test_store_progress__a_start_after_a_loss_gets_to_its_assignment)
+{
+	struct ledger_stage t;
+	ledger_stage_open(&t, server.dsn, "started");
+	stage_run(&t, "UPDATE history SET timeline = '0000000A'");
+	struct store *s = store_new(&t.settings, 1);
+	uint8_t key[16];
+	struct rules *rules = NULL;
+	bool changed;
+	expect(s, store_digest_key(s, key), STORE_OK, "digest key");
+	expect(s, store_load_rules(s, &rules), STORE_OK, "rules");
+	rules_unref(rules);
+	expect(s, store_wait_rules(s, 0, &changed), STORE_HISTORY, "word of rules");
+	expect(s, store_check_history(s, &t.epoch), STORE_HISTORY, "check");
+	const char *because;
+	struct history_epoch drawn = assign_one(s, &because);
+	ck_assert(because && strstr(because, "timeline"));
+	expect(s, store_check_history(s, &drawn), STORE_OK, "check in the new epoch");
+	store_free(s);
+	ledger_stage_close(&t);
+}
+END_TEST
+
 static void run_tool(char *const *argv)
 {
 	pid_t pid = fork();
@@ -670,6 +695,7 @@ int main(void)
 	tcase_add_loop_test(c, test_store_progress__damage_is_found_and_draws_one_epoch, 0,
 			    sizeof(damages) / sizeof(damages[0]));
 	tcase_add_test(c, test_store_progress__a_proof_is_remembered_until_an_epoch_is_drawn);
+	tcase_add_test(c, test_store_progress__a_start_after_a_loss_gets_to_its_assignment);
 	tcase_add_test(c, test_store_progress__an_older_copy_of_the_data_is_found);
 	tcase_add_test(c, test_store_progress__a_copy_restored_twice_draws_twice);
 	tcase_add_loop_test(c, test_store_progress__a_position_read_before_a_siblings_is_no_loss, 0, 4);

@@ -251,18 +251,43 @@ enum store_result store_session(struct store *s)
 	return compared;
 }
 
+enum store_result store_session_any(struct store *s, bool *unverified)
+{
+	enum store_result r = store_session(s);
+	*unverified = r == STORE_HISTORY;
+	if (!*unverified)
+		return r;
+	enum pg_result connected = pg_connect(&s->pg_settings, &s->pg, s->error, sizeof(s->error));
+	if (connected == PG_OK)
+		return STORE_OK;
+	return connected == PG_RETRY ? STORE_RETRY : STORE_UNUSABLE;
+}
+
+/* A connection that skipped the comparisons must not be taken for one that passed them. */
+void store_session_end(struct store *s, bool unverified)
+{
+	if (!unverified || !s->pg)
+		return;
+	pg_close(s->pg);
+	s->pg = NULL;
+}
+
 /* ---- the rest ---- */
 
 enum store_result store_load_rules(struct store *s, struct rules **out)
 {
-	enum store_result r = store_session(s);
+	bool unverified;
+	enum store_result r = store_session_any(s, &unverified);
 	if (r != STORE_OK)
 		return r;
 	int64_t revision;
 	enum pg_result loaded = rules_store_revision(s->pg, &revision);
 	if (loaded == PG_OK)
 		loaded = rules_store_load(s->pg, revision, out);
-	return loaded == PG_OK ? STORE_OK : store_failed(s, loaded);
+	if (loaded != PG_OK)
+		r = store_failed(s, loaded);
+	store_session_end(s, unverified);
+	return r;
 }
 
 enum store_result store_check_schema(struct store *s)
@@ -289,11 +314,13 @@ enum store_result store_check_schema(struct store *s)
 
 enum store_result store_digest_key(struct store *s, uint8_t key[16])
 {
-	enum store_result r = store_session(s);
+	bool unverified;
+	enum store_result r = store_session_any(s, &unverified);
 	if (r != STORE_OK)
 		return r;
 	struct pg_rows *rows = NULL;
 	r = store_run(s, "SELECT digest_key FROM history", &rows);
+	store_session_end(s, unverified);
 	if (r != STORE_OK)
 		return r;
 	if (pg_rows_count(rows) != 1) {

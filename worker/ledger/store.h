@@ -94,7 +94,8 @@ struct store_write {
 must_use enum store_result store_commit(struct store *s, const struct store_write *writes, size_t count);
 void store_rollback(struct store *s);
 
-/* All rules up to `revision` (or all that there are), as a sealed set. Not inside a batch. */
+/* All rules, as a sealed set, of whatever history: an assignment needs them before it can draw an epoch. Not inside a
+ * batch. */
 must_use enum store_result store_load_rules(struct store *s, struct rules **out);
 
 /* ---- the keeper's ---- */
@@ -132,7 +133,7 @@ must_use enum store_result store_progress(struct store *s, const char *group, co
 /* Whether the database is still the history `expected`, for times when nothing is written. */
 must_use enum store_result store_check_history(struct store *s, const struct history_epoch *expected);
 
-/* The key of the digests that Redis keeps. */
+/* The key of the digests that Redis keeps, of whatever history: it is asked for before the first assignment. */
 must_use enum store_result store_digest_key(struct store *s, uint8_t key[16]);
 
 /* Whether the schema fits this binary. Returns: STORE_OK; STORE_UNUSABLE with the reason in store_error. */

@@ -66,6 +66,13 @@ struct store {
  * Returns: STORE_OK and s->pg good; STORE_HISTORY when there is proof of loss. */
 must_use enum store_result store_session(struct store *s);
 
+/*
+ * The same for what holds in any history, or is to draw a new one: proof of loss leaves its word on the board, and a
+ * connection without the comparisons. *unverified: so it is, and store_session_end must close it.
+ */
+must_use enum store_result store_session_any(struct store *s, bool *unverified);
+void store_session_end(struct store *s, bool unverified);
+
 /* Keeps the reason, drops a dead connection. */
 enum store_result store_failed(struct store *s, enum pg_result r);
 /* STORE_UNUSABLE: the schema lacks what it is made with. */

@@ -193,15 +193,12 @@ enum store_result store_assign(struct store *s, const char *group, struct store_
 	struct history_row h;
 	bool witnesses = true;
 	*drawn_because = NULL;
-	enum store_result r = begin(s);
-	bool unverified = r == STORE_HISTORY;
-	if (unverified) {
-		/* The session met proof of loss: it is on the board now, and the transaction below acts on it. */
-		enum pg_result connected = pg_connect(&s->pg_settings, &s->pg, s->error, sizeof(s->error));
-		if (connected != PG_OK)
-			return connected == PG_RETRY ? STORE_RETRY : STORE_UNUSABLE;
-		r = store_run(s, "BEGIN", NULL);
-	}
+	/* Proof of loss that the session meets is on the board then, and the transaction acts on it. */
+	bool unverified;
+	enum store_result r = store_session_any(s, &unverified);
+	if (r != STORE_OK)
+		return r;
+	r = store_run(s, "BEGIN", NULL);
 	if (r == STORE_OK)
 		r = read_history(s, "FOR UPDATE", &h);
 	if (r == STORE_OK)
@@ -219,11 +216,7 @@ enum store_result store_assign(struct store *s, const char *group, struct store_
 	if (r == STORE_OK)
 		r = claim(s, group, a, count);
 	r = finish(s, r);
-	/* A connection that skipped the session's comparisons must not be taken for one that passed them. */
-	if (s->pg && (unverified || *drawn_because)) {
-		pg_close(s->pg);
-		s->pg = NULL;
-	}
+	store_session_end(s, unverified || *drawn_because);
 	return r;
 }
 
