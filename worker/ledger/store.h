@@ -113,7 +113,7 @@ struct store_assignment {
 /*
  * The start rule for newly assigned partitions, in one transaction under the lock of the history row: draws
  * a new epoch where there is proof of loss (logged by the caller: *drawn_because, else NULL), reads
- * progress, decides, and claims the rows at their starts.
+ * progress, decides, and claims the rows: a reset or an accepted loss sets progress, a start below it does not.
  */
 must_use enum store_result store_assign(struct store *s, const char *group, struct store_assignment *assignments,
                                         size_t count, struct history_epoch *epoch, const char **drawn_because);
@@ -126,7 +126,7 @@ struct store_progress {
 	bool kept;        /* out: false when another assignment owns the row by now */
 };
 
-/* Makes positions durable; checks the epoch and all witnesses of this process. *lsn: for the commit's mark. */
+/* Makes positions durable, where they are ahead; checks the epoch and all witnesses of this process. *lsn: for the commit's mark. */
 must_use enum store_result store_progress(struct store *s, const char *group, const struct history_epoch *expected,
                                           struct store_progress *entries, size_t count, uint64_t *lsn);
 

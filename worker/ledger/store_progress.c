@@ -7,7 +7,11 @@
  *   1. A settles records in epoch E      2. the database fails over, loses them
  *   3. B finds proof, draws F            4. A's progress write waits for 3, sees F, is rolled back
  * Races between assignments of one partition are settled by claims: the row remembers the last
- * assignment, a write of an earlier one changes nothing.
+ * assignment, a write of an earlier one changes nothing. The last one may be a zombie's all the same:
+ *   1. A asks Kafka for its commit, is slow     2. B is given the partition, settles, records, commits
+ *   3. A claims the row at what Kafka said in 1
+ * so neither a claim nor what is recorded under it sets the row back; else B's commit would be proof of loss. What was
+ * settled in this history stays settled, wherever someone reads from.
  */
 #include "worker/ledger/store.h"
 
@@ -162,7 +166,16 @@ static enum store_result draw_epoch(struct store *s, const char *because, struct
 	return store_run(s, "DELETE FROM witnesses WHERE written_at < now() - interval '30 days'", NULL);
 }
 
-/* The rows become ours, at the start of this assignment. */
+/* What is settled, in this history and this log: a start below progress reads again, and takes nothing back. Resets
+ * and accepted losses do. */
+static int64_t settled_at(const struct store_assignment *a)
+{
+	const struct start_verdict *v = &a->verdict;
+	bool as_it_is = !v->reset && v->range.from == v->range.to;
+	return as_it_is && a->facts.progress > v->start ? a->facts.progress : v->start;
+}
+
+/* The rows become ours. */
 static enum store_result claim(struct store *s, const char *group, struct store_assignment *a, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -172,7 +185,7 @@ static enum store_result claim(struct store *s, const char *group, struct store_
 		pg_put_text(s->params, slice_of(group));
 		pg_put_text(s->params, slice_of(a[i].topic));
 		pg_put_int8(s->params, a[i].partition);
-		pg_put_int8(s->params, a[i].verdict.start);
+		pg_put_int8(s->params, settled_at(&a[i]));
 		pg_put_int8(s->params, a[i].claim);
 		enum store_result r = store_run(
 		        s,
@@ -244,7 +257,7 @@ static enum store_result write_positions(struct store *s, const char *group, str
 	struct pg_rows *rows = NULL;
 	enum store_result r = store_run(
 	        s,
-	        "UPDATE progress p SET next_offset = u.position, updated_at = now()"
+	        "UPDATE progress p SET next_offset = greatest(p.next_offset, u.position), updated_at = now()"
 	        " FROM unnest($2::text[], $3::int4[], $4::int8[], $5::int8[]) u (topic, partition, claim, position)"
 	        " WHERE p.consumer_group = $1::text AND p.topic = u.topic COLLATE \"C\" AND p.partition = u.partition"
 	        " AND p.claim = u.claim RETURNING p.claim",
