@@ -456,8 +456,8 @@ class _Judge:
 
 def _amount_category(have, wanted, postings):
     """How a sum of postings differs: something is there once more, something is not there, or it is another number."""
-    amounts = [_signed(posting) for posting in postings]
-    if have > wanted and (have - wanted == wanted or amounts.count(have - wanted) > 1):
+    amounts = [_signed(posting) for posting in postings if _signed(posting) > 0]
+    if have > wanted and len(amounts) > 1 and (have - wanted == wanted or amounts.count(have - wanted) > 1):
         return "duplicated"
     if have < wanted and have == 0:
         return "lost"

@@ -392,6 +392,15 @@ def points_of_a_version_that_was_replaced_before_any_worker_started(s):
 
 
 @planted("wrong amount")
+def points_rounded_to_the_double(s):
+    send(s, 0, event("o7", "delivered", 1, customer_id="c1", partner_id="p1", amount_minor=160, currency="BRL"))
+    row = OrderRow("o7", "p1", "c1", None, "delivered", "delivered", hour_us(1), 160, "BRL", 0, 2, 160)
+    s.orders.append(row)
+    s.postings += [make_posting(row, 1, "points", 2, 0, 5), make_posting(row, 1, "order_credit", 160, 0, 5)]
+    add_up(s)
+
+
+@planted("wrong amount")
 def points_of_a_partner_who_takes_part_in_credit_only(s):
     s.rules.states[1][1]["p2"] = frozenset(["order_credit"])
 
