@@ -40,7 +40,8 @@ def main():
     parser.add_argument("--deferred", help="default: the topic's name and .deferred")
     parser.add_argument("--dlq", help="default: the topic's name and .dlq")
     parser.add_argument("--group", default="delivery-worker")
-    parser.add_argument("--refuse-unknown", action="store_true", help="the worker ran with event.unknown_members=refuse")
+    parser.add_argument("--refuse-unknown", action="store_true",
+        help="the worker ran with event.unknown_members=refuse")
     parser.add_argument("--unsettled", action="store_true", help="the worker may have left work behind")
     parser.add_argument("--commits-follow", action="store_true", help="Kafka's commits must equal progress")
     options = parser.parse_args()

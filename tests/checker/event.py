@@ -1,6 +1,6 @@
 """
-DeliveryEvent v1, decoded from the contract's text (sections 2 and 5) with nothing but Python's json: either an Event, or
-the set of all faults that the record has, any of whose codes is right.
+DeliveryEvent v1, decoded from the contract's text (sections 2 and 5) with nothing but Python's json: either an Event,
+or the set of all faults that the record has, any of whose codes is right.
 """
 
 import dataclasses
@@ -50,7 +50,10 @@ class Event:
 
 
 def decode(value, headers, timestamp_ms, refuse_unknown=False):
-    """Returns (Event, empty set) or (None, set of codes). `timestamp_ms`: the record's; below 0 it has none. One thread."""
+    """
+    Returns (Event, empty set) or (None, set of codes). `timestamp_ms`: the record's; below 0 it has none. For one
+    thread at a time.
+    """
     if value is None:
         return None, {"tombstone"}
     faults = {"too_large"} if len(value) > BYTES_MAX else set()

@@ -1,10 +1,10 @@
 """
-The judgement: a snapshot of ledger, topics and offsets against the journal and the rules. Pure: tests plant defects in a
-snapshot and see them found.
+The judgement: a snapshot of ledger, topics and offsets against the journal and the rules. Pure: tests plant defects in
+a snapshot and see them found.
 
-A record *must* be in the ledger when progress is beyond it and no copy of it waits in the deferred topic. One that need
-not be there but may (`optional`): at or beyond progress, deferred still, dead-lettered as database_rejected, accepted as
-lost by an operator.
+A record *must* be in the ledger when progress is beyond it and no copy of it waits in the deferred topic. One that
+need not be there but may (`optional`): at or beyond progress, deferred still, dead-lettered as database_rejected,
+accepted as lost by an operator.
 """
 
 import collections
@@ -23,8 +23,8 @@ LETTER_HEADERS = DEFERRAL_HEADERS[1:] + ["dw_error_class", "dw_error_code", "dw_
     "dw_attempts", "dw_worker"]
 WITHOUT_VALUE = ["dw_value_bytes", "dw_value_sha256"]
 
-OrderRow = collections.namedtuple("OrderRow", "order_id partner_id customer_id driver_id progress outcome outcome_at_us "
-    "amount_minor currency refunded_total_minor points order_credit_minor")
+OrderRow = collections.namedtuple("OrderRow", "order_id partner_id customer_id driver_id progress outcome "
+    "outcome_at_us amount_minor currency refunded_total_minor points order_credit_minor")
 Posting = collections.namedtuple("Posting", "order_id kind seq unit amount debit_account credit_account rule_id "
     "rule_version source_topic source_partition source_offset")
 

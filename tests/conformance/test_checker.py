@@ -1,6 +1,6 @@
 """
-The checker can fail: a small ledger that is right is found so, and every defect that is planted in it is reported, under
-its own category and no other.
+The checker can fail: a small ledger that is right is found so, and every defect that is planted in it is reported,
+under its own category and no other.
 """
 
 import hashlib

@@ -123,9 +123,9 @@ class BadInputTest(unittest.TestCase):
             found[place] = letter
         return found
 
-    def assert_moved_on(self, scene, worker, dlq=None):
+    def assert_moved_on(self, scene, worker):
         """All is settled, in PostgreSQL and in Kafka, and as the checker wants it."""
-        scene.check(worker, dlq=dlq)
+        scene.check(worker)
         metrics = worker.wait_until(lambda m: m.value("consumer_lag") == 0 and m.value("records_in_flight") == 0, 10)
         consumed, accounted = metrics.conservation()
         self.assertEqual(consumed, accounted)
@@ -286,7 +286,7 @@ class BadInputTest(unittest.TestCase):
         scene.send([Record(value, KEY, HEADERS) for value in values] + [Record(encode(good))])
         with scene.worker(**{"kafka.dlq_topic": dlq}) as worker:
             pid = worker.pid
-            metrics = self.assert_moved_on(scene, worker, dlq)
+            metrics = self.assert_moved_on(scene, worker)
             self.assertEqual(metrics.by("dead_letters_total", "code")["not_json"], len(values))
             self.assertEqual(metrics.value("degraded", what="dead_letters"), 0)
         self.assertEqual(ledger_totals(scene), Expected([good]).totals())
@@ -318,7 +318,7 @@ class BadInputTest(unittest.TestCase):
         self.assertEqual(scene.unsettled(), 1 + len(good))
         self.assertEqual(scene.committed().get(0, 0), 0)
         mend()
-        metrics = self.assert_moved_on(scene, worker, dlq)
+        metrics = self.assert_moved_on(scene, worker)
         self.assertEqual(metrics.value("degraded", what="dead_letters"), 0)
         self.assertEqual(metrics.value("dead_letters_total"), 1)
         # A copy whose answer was lost may repeat; the place that it names says so.

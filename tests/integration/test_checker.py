@@ -12,8 +12,8 @@ from stack.events import BASE_RULES, delivered, event
 from stack.traffic import encode
 
 LATER = "2026-03-01T11:00:00Z"
-EVENTS = [event("o-1", driver_id="d\\N,\"\n"), delivered("o-1", 7289), delivered("o-1", 7289), delivered("o-2", 1000, "c2"),
-    event("o-2", "cancelled", LATER), delivered("o-3", 5000, currency="EUR"),
+EVENTS = [event("o-1", driver_id="d\\N,\"\n"), delivered("o-1", 7289), delivered("o-1", 7289),
+    delivered("o-2", 1000, "c2"), event("o-2", "cancelled", LATER), delivered("o-3", 5000, currency="EUR"),
     event("o-3", "picked_up", LATER, refunded_total_minor=1000), event("o-4", "in_transit", customer_id="c2"),
     event("o-4", "at_pickup", customer_id="c9"), event("o-5", "no such status")]
 
@@ -75,7 +75,8 @@ class CheckerTest(unittest.TestCase):
                 scene.psql(reverse)
         scene.check_ledger()
         scene.psql(CORRUPTIONS[0][1])
-        with self.assertRaisesRegex(AssertionError, "(?s)wrong amount +[1-9].*order o-1: amount_minor is 7290, not 7289"):
+        wanted = "(?s)wrong amount +[1-9].*order o-1: amount_minor is 7290, not 7289"
+        with self.assertRaisesRegex(AssertionError, wanted):
             scene.check_ledger()
 
     def test_checker__finds_what_was_added_to_the_topics(self):

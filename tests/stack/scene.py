@@ -145,9 +145,10 @@ class Scene:
 
     def check(self, *workers, limit_s=60, **known):
         """
-        Waits until everything is settled and, where a worker runs or left well, committed; then the checker (tests/checker)
-        compares journal and rules with ledger, dead letters, deferrals and offsets. Raises an AssertionError with the
-        table when anything is found. `known`: members of checker.Snapshot that say what the case did.
+        Waits until everything is settled and, where a worker runs or left well, committed; then the checker
+        (tests/checker) compares journal and rules with ledger, dead letters, deferrals and offsets. Raises an
+        AssertionError with the table when anything is found. `known`: members of checker.Snapshot that say what the
+        case did, such as accepted_loss or history_lost.
         """
         late = None
         known.setdefault("commit_lags", not self.commits_follow())
@@ -165,10 +166,11 @@ class Scene:
         self.assert_clean(self.judge(**known))
 
     def judge(self, dlq=None, **known):
-        """Reads everything and returns the checker's findings."""
+        """Reads everything and returns the checker's findings. Options that a worker was given go above the scene's."""
+        options = {**self.options, **(self.workers[-1].options if self.workers else {})}
         return checker.judge(reading.read_snapshot(self.journal.copy(), self.rulebook, self.topic, self.deferred,
-            dlq or self.dlq, self.group, self.stack.brokers, self.psql,
-            refuse_unknown=self.options.get("event.unknown_members") == "refuse", **known))
+            dlq or options.get("kafka.dlq_topic", self.dlq), self.group, self.stack.brokers, self.psql,
+            refuse_unknown=options.get("event.unknown_members") == "refuse", **known))
 
     @staticmethod
     def assert_clean(findings, late=None):
