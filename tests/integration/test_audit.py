@@ -124,6 +124,30 @@ class Audit(Ledger):
                 self.scene.psql(repair)
         self.audit("--from-kafka", code=0)
 
+    def test_audit__from_kafka_misses_dead_letters(self):
+        self.settle(self.EVENTS)
+        places = {code: (record.partition, record.offset) for record in self.scene.read()
+            for code, text in (("unknown_status", b"no such"), ("order_conflict", b"c9")) if text in record.value}
+        # As if they had never been sent, or with the codes exchanged.
+        lost, wrong = f"{self.scene.name}-lost", f"{self.scene.name}-wrong"
+        self.scene.stack.create_topics({lost: 1, wrong: 1})
+        other = {"unknown_status": "order_conflict", "order_conflict": "unknown_status"}
+        letters = self.scene.read(self.scene.dlq)
+        for letter in letters:
+            letter.headers = [(name, other[value.decode()].encode() if name == "dw_error_code" else value)
+                for name, value in letter.headers]
+        self.scene.send(letters, wrong)
+        for topic, said in ((lost, "{code}, and no dead letter says so"),
+                (wrong, "the dead letter says {other}, not {code}")):
+            done = self.scene.command("audit", "--from-kafka", "--json", options={"kafka.dlq_topic": topic})
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertEqual(findings(json.loads(done.stdout)), {"refused records have their dead letters":
+                [f"{self.scene.topic}[{partition}]@{offset}: " + said.format(code=code, other=other[code])
+                    for code, (partition, offset) in sorted(places.items(), key=lambda one: one[1])]})
+        self.scene.stack.delete_records(self.scene.dlq, 0, len(letters))
+        self.assert_apart(self.audit("--from-kafka", code=0), may_have_been_removed=2, conflict_with_their_order=1,
+            no_valid_event=1)
+
     def test_audit__tables_alone_show_money_that_was_made_up(self):
         self.settle(self.EVENTS)
         self.scene.psql("UPDATE balances SET credits = credits + 1 WHERE account_id = 'c1' AND slot = "

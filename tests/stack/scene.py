@@ -165,9 +165,13 @@ class Scene:
         """The same without waiting, of a worker that is stopped. With unsettled=True it may have left work behind."""
         self.assert_clean(self.judge(**known))
 
+    def worker_options(self):
+        """Those of the last worker, else the scene's."""
+        return self.workers[-1].options if self.workers else self.options
+
     def judge(self, dlq=None, **known):
-        """Reads everything and returns the checker's findings. Options that a worker was given go above the scene's."""
-        options = {**self.options, **(self.workers[-1].options if self.workers else {})}
+        """Reads everything and returns the checker's findings."""
+        options = self.worker_options()
         return checker.judge(reading.read_snapshot(self.journal.copy(), self.rulebook, self.topic, self.deferred,
             dlq or options.get("kafka.dlq_topic", self.dlq), self.group, self.stack.brokers, self.psql,
             refuse_unknown=options.get("event.unknown_members") == "refuse", **known))
@@ -203,5 +207,5 @@ class Scene:
 
     def audit(self, from_kafka=True):
         """Exit code and output of `audit`."""
-        done = self.command("audit", *(["--from-kafka"] if from_kafka else []))
+        done = self.command("audit", *(["--from-kafka"] if from_kafka else []), options=self.worker_options())
         return done.returncode, done.stdout + done.stderr

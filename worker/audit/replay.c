@@ -128,18 +128,19 @@ void replay_log_start(struct replay *r, int32_t partition, int64_t offset)
 	r->log_starts[index] = offset;
 }
 
-void replay_record(struct replay *r, const struct event *e)
+bool replay_record(struct replay *r, const struct event *e)
 {
 	struct replay_order *o = order_of(r, e->order_id);
 	if (order_state_contradicts(&o->ledger, e) || order_state_contradicts(&o->found, e)) {
 		r->conflicts++;
-		return;
+		return false;
 	}
 	struct event kept = *e;
 	kept.customer_id = string_pool_keep(r->strings, e->customer_id);
 	kept.partner_id = string_pool_keep(r->strings, e->partner_id);
 	kept.driver_id = string_pool_keep(r->strings, e->driver_id);
 	order_state_add(&o->found, &kept);
+	return true;
 }
 
 void replay_pending(struct replay *r, struct slice order_id)

@@ -29,8 +29,9 @@ void replay_free(struct replay *r);
 void replay_ledger_order(struct replay *r, const struct order_row *o, int64_t points, int64_t order_credit_minor);
 void replay_log_start(struct replay *r, int32_t partition, int64_t offset);
 
-/* A record below progress: the ledger must know it. */
-void replay_record(struct replay *r, const struct event *e);
+/* A record below progress: the ledger must know it. Returns: false when it conflicts with its order, and the ledger
+ * must not. */
+bool replay_record(struct replay *r, const struct event *e);
 /* A record at or beyond progress, or in the deferred topic still: the ledger may know it. */
 void replay_pending(struct replay *r, struct slice order_id);
 /* A record that the database refused: the ledger does not know it, unless it was taken later. */

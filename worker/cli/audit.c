@@ -65,7 +65,8 @@ const struct command command_audit = {
 	.help = "check the ledger's invariants; exit 1 on any difference",
 	.flags = audit_flags,
 	.flags_help =
-		"  --from-kafka    also recompute every order from the topics, up to the ledger's progress, and compare\n"
+		"  --from-kafka    also recompute every order from the topics, up to the ledger's progress, and compare;\n"
+		"                  what was refused must have its dead letter\n"
 		"  --json          print JSON\n",
 	.run = run_audit,
 };

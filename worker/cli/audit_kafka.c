@@ -2,6 +2,7 @@
 
 #include "schemas/event.h"
 #include "worker/audit/ledger_audit.h"
+#include "worker/audit/letters.h"
 #include "worker/audit/replay.h"
 #include "worker/cli/ledger_session.h"
 #include "worker/cli/topic_scan.h"
@@ -9,12 +10,6 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-
-/* A record that was dead-lettered as database_rejected, by its place in the main topic. */
-struct place {
-	int64_t offset;
-	int32_t partition;
-};
 
 /* Where the snapshot's progress stands in one partition. */
 struct progress {
@@ -31,9 +26,7 @@ struct recomputing {
 	struct event_decoder *decoder;
 	struct progress *progress;
 	size_t progress_count;
-	struct place *rejected; /* sorted */
-	size_t rejected_count;
-	size_t rejected_capacity;
+	struct letters *letters;
 	uint64_t refused;
 	/* The partition being read. */
 	bool deferred;
@@ -106,48 +99,36 @@ static int64_t progress_of(const struct recomputing *c, bool deferred, int32_t p
 
 /* ---- dead letters ---- */
 
-static int compare_places(const void *left, const void *right)
-{
-	const struct place *a = left, *b = right;
-	if (a->partition != b->partition)
-		return a->partition < b->partition ? -1 : 1;
-	return (a->offset > b->offset) - (a->offset < b->offset);
-}
-
 /* The place of the original that a copy's headers name. */
 static bool source_place(const struct recomputing *c, const struct kafka_record *record, struct place *out)
 {
+	const struct options *o = c->cli->options;
 	int64_t partition, offset;
-	if (!slice_equal(topic_scan_header(record, "dw_source_topic"), slice_of(c->cli->options->kafka_topic)) ||
+	struct slice topic = topic_scan_header(record, "dw_source_topic");
+	bool deferred = slice_equal(topic, slice_of(o->kafka_deferred_topic));
+	if ((!deferred && !slice_equal(topic, slice_of(o->kafka_topic))) ||
 	    !topic_scan_header_number(record, "dw_source_partition", INT32_MAX, &partition) ||
 	    !topic_scan_header_number(record, "dw_source_offset", INT64_MAX, &offset))
 		return false;
-	*out = (struct place){offset, (int32_t)partition};
+	*out = (struct place){offset, (int32_t)partition, deferred};
 	return true;
+}
+
+static enum error_code code_of_name(struct slice name)
+{
+	for (int code = ERROR_NONE + 1; code < ERROR_CODE_COUNT; code++)
+		if (slice_equal(name, slice_of(error_code_name(code))))
+			return code;
+	return ERROR_NONE;
 }
 
 static bool note_dead_letter(void *owner, const struct kafka_record *record)
 {
 	struct recomputing *c = owner;
 	struct place place;
-	if (!slice_equal(topic_scan_header(record, "dw_error_code"), slice_of(error_code_name(ERROR_DATABASE_REJECTED))) ||
-	    !source_place(c, record, &place))
-		return true;
-	if (c->rejected_count == c->rejected_capacity) {
-		c->rejected_capacity = c->rejected_capacity ? c->rejected_capacity * 2 : 64;
-		c->rejected = realloc(c->rejected, c->rejected_capacity * sizeof(*c->rejected));
-		ENSURE(c->rejected);
-	}
-	c->rejected[c->rejected_count++] = place;
+	if (source_place(c, record, &place))
+		letters_note(c->letters, place, code_of_name(topic_scan_header(record, "dw_error_code")));
 	return true;
-}
-
-static bool was_rejected(const struct recomputing *c, const struct kafka_record *record)
-{
-	struct place place = {record->offset, record->partition};
-	if (c->rejected_count == 0 || (c->deferred && !source_place(c, record, &place)))
-		return false;
-	return bsearch(&place, c->rejected, c->rejected_count, sizeof(place), compare_places) != NULL;
 }
 
 /* ---- events ---- */
@@ -160,15 +141,23 @@ static bool take_record(void *owner, const struct kafka_record *record)
 	int64_t time_us = c->deferred ? copy_source_timestamp(record->headers, record->header_count, record->timestamp_us)
 	                              : record->timestamp_us;
 	bool settled = record->offset < c->until;
-	if (event_decode(c->decoder, record->value, record->headers, record->header_count, time_us, &event, &error) !=
-	    ERROR_NONE)
-		c->refused += settled;
-	else if (!settled)
+	struct place place = {record->offset, record->partition, c->deferred};
+	if (c->deferred)
+		(void)source_place(c, record, &place); /* a stranger's record is its own */
+	enum error_code code =
+		event_decode(c->decoder, record->value, record->headers, record->header_count, time_us, &event, &error);
+	if (c->deferred && !settled)
+		letters_wait(c->letters, place);
+	if (code != ERROR_NONE && settled) {
+		c->refused++;
+		letters_want(c->letters, place, code);
+	} else if (code == ERROR_NONE && !settled) {
 		replay_pending(c->replay, event.order_id);
-	else if (was_rejected(c, record))
+	} else if (code == ERROR_NONE && letters_say(c->letters, place, ERROR_DATABASE_REJECTED)) {
 		replay_rejected(c->replay, event.order_id);
-	else
-		replay_record(c->replay, &event);
+	} else if (code == ERROR_NONE && !replay_record(c->replay, &event)) {
+		letters_want(c->letters, place, ERROR_ORDER_CONFLICT);
+	}
 	return true;
 }
 
@@ -214,11 +203,11 @@ static int read_dead_letters(struct recomputing *c)
 	for (int32_t partition = 0; code == EXIT_FINE && partition < count; partition++) {
 		struct log_range range;
 		code = topic_scan_range(c->cli, c->admin, topic, partition, &range);
+		if (code == EXIT_FINE && range.low > 0)
+			letters_incomplete(c->letters);
 		if (code == EXIT_FINE)
 			code = topic_scan_read(c->cli, c->admin, topic, partition, &range, note_dead_letter, c);
 	}
-	if (c->rejected_count)
-		qsort(c->rejected, c->rejected_count, sizeof(*c->rejected), compare_places);
 	return code;
 }
 
@@ -234,6 +223,7 @@ static int recompute(struct recomputing *c)
 	if (code != EXIT_FINE)
 		return code;
 	replay_compare(c->replay, c->report);
+	letters_compare(c->letters, (const char *const[]){o->kafka_topic, o->kafka_deferred_topic}, c->report);
 	audit_apart(c->report, "records that are no valid event", c->refused);
 	return EXIT_FINE;
 }
@@ -246,6 +236,7 @@ int audit_from_kafka(struct cli *cli, struct pg *pg, const struct rules *rules, 
 	if (code != EXIT_FINE)
 		return code;
 	c.replay = replay_new(rules, cli->options->kafka_topic);
+	c.letters = letters_new();
 	c.decoder = event_decoder_new(&decoding);
 	/* The snapshot first: whatever it holds came from records that are in the log by now. */
 	code = load_snapshot(&c, pg);
@@ -254,7 +245,7 @@ int audit_from_kafka(struct cli *cli, struct pg *pg, const struct rules *rules, 
 	event_decoder_free(c.decoder);
 	replay_free(c.replay);
 	kafka_admin_close(c.admin);
+	letters_free(c.letters);
 	free(c.progress);
-	free(c.rejected);
 	return code;
 }
