@@ -3,6 +3,7 @@ Where a partition starts: the contract's start rule, with the tools that an oper
 posts nothing, whatever is gone is named [I1] [I2].
 """
 
+import contextlib
 import re
 import subprocess
 import unittest
@@ -109,15 +110,17 @@ class StartRuleTest(unittest.TestCase):
         self.run_once()
         posted = self.posted()
         self.reset(0, 5)
-        with scene.worker(**{"dedup.ttl": 0}) as worker:
+        with contextlib.ExitStack() as locked:
             # Progress is set before anything is read: nothing can be settled while the orders are locked.
-            with Locked(scene, "orders"):
+            locked.enter_context(Locked(scene, "orders"))
+            with scene.worker(**{"dedup.ttl": 0}) as worker:
                 worker.wait_until(lambda m: m.value("records_in_flight") > 0, 20)
                 self.assertEqual(scene.progress(scene.topic), {0: 5, 1: 10})
-            worker.wait_logged(rf"operator's reset is obeyed.*topic={scene.topic} partition=0 offset=5\b")
-            scene.wait_settled(worker)
-            self.assertEqual(worker.metrics().value("records_consumed_total"), 15)
-            self.assertEqual(worker.stop(), 0, worker.log())
+                locked.close()
+                worker.wait_logged(rf"operator's reset is obeyed.*topic={scene.topic} partition=0 offset=5\b")
+                scene.wait_settled(worker)
+                self.assertEqual(worker.metrics().value("records_consumed_total"), 15)
+                self.assertEqual(worker.stop(), 0, worker.log())
         self.assertEqual(self.posted(), posted)
         self.assert_exact()
         self.assertRegex(scene.marks()[0], MARK)
