@@ -40,7 +40,8 @@ struct worker {
 struct pool {
 	struct pool_settings settings;
 	struct worker *workers;
-	_Atomic uint64_t commits; /* batches that wrote something, of all workers */
+	_Atomic uint64_t begun;     /* writes of all workers, numbered as they begin */
+	_Atomic uint64_t committed; /* the latest number of one that wrote something */
 	_Atomic int stuck;        /* workers that an outage holds */
 	_Atomic bool stopping;
 	pthread_mutex_t lock;     /* of the wait between tries */
@@ -134,21 +135,26 @@ static void conclude(struct batch *b, size_t from, size_t count)
 	}
 }
 
-static bool others_committed(const struct worker *w, const struct record *refused)
+static void note_commit(struct pool *p, uint64_t number)
 {
-	return atomic_load(&w->pool->commits) >= refused->rejected_at;
+	uint64_t latest = atomic_load(&p->committed);
+	while (latest < number && !atomic_compare_exchange_weak(&p->committed, &latest, number))
+		;
 }
 
 /*
  * PostgreSQL refuses this record's data, alone in its transaction. Permanent only if others commit: then
- * it is the record, not the database [I10]. Otherwise it stays open and is asked again.
+ * it is the record, not the database [I10]. Otherwise it stays open and is asked again. `committed`: as it was
+ * before this try. One that had begun by the first refusal proves nothing, though its answer comes later, nor does
+ * one that was answered after this try began: the database may have begun to refuse everything in between, or
+ * have ended it.
  */
-static void suspect(struct worker *w, struct batch *b, size_t i)
+static void suspect(struct worker *w, struct batch *b, size_t i, uint64_t committed)
 {
 	struct record *r = b->records[i];
 	if (!r->rejected_at) {
-		r->rejected_at = atomic_load(&w->pool->commits) + 1;
-	} else if (others_committed(w, r)) {
+		r->rejected_at = atomic_load(&w->pool->begun);
+	} else if (committed > r->rejected_at) {
 		record_refuse(r, ERROR_DATABASE_REJECTED, "", ledger_error(w->ledger));
 		b->fates[i] = FATE_LETTER;
 	}
@@ -159,12 +165,14 @@ static void suspect(struct worker *w, struct batch *b, size_t i)
 static enum store_result write_range(struct worker *w, struct batch *b, size_t from, size_t count)
 {
 	bool wrote = false;
+	uint64_t number = atomic_fetch_add(&w->pool->begun, 1) + 1, committed = atomic_load(&w->pool->committed);
 	enum store_result r =
 	        ledger_write(w->ledger, &b->records[from]->history, &b->items[from], count, &wrote);
 	heart_beat(w->heart, clock_mono_us());
 	if (r == STORE_OK) {
 		metric_add(METRIC_PG_COMMITTED, 1);
-		atomic_fetch_add(&w->pool->commits, wrote);
+		if (wrote)
+			note_commit(w->pool, number);
 		conclude(b, from, count);
 		return STORE_OK;
 	}
@@ -172,7 +180,7 @@ static enum store_result write_range(struct worker *w, struct batch *b, size_t f
 		return r;
 	metric_add(METRIC_PG_REJECTED, 1);
 	if (count == 1) {
-		suspect(w, b, from);
+		suspect(w, b, from, committed);
 		return STORE_OK;
 	}
 	r = write_range(w, b, from, count / 2);
@@ -208,7 +216,7 @@ static void write_batch(struct worker *w, struct batch *b)
 		/* Marked only now that it is committed; a crash before this line costs a look-up in PostgreSQL. */
 		gate_mark(w->gate, &history, w->written, marks);
 		if (r == STORE_OK) {
-			if (b->count > 0 && others_committed(w, b->records[0]))
+			if (b->count > 0 && atomic_load(&w->pool->committed) > b->records[0]->rejected_at)
 				continue;
 			set_stuck(w, b->count > 0, ledger_error(w->ledger));
 			keep_suspects(w, b);

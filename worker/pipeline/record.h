@@ -57,7 +57,7 @@ struct record {
 	int64_t committed_us;    /* wall time of the COMMIT that settled it, 0 when none did */
 	enum outcome outcome;    /* what it will be counted as */
 	const struct record *repeats; /* in a batch: the equal record before it, whose COMMIT makes it a duplicate */
-	uint64_t rejected_at;    /* 0, or 1 + the batches that had been committed when PostgreSQL refused it alone */
+	uint64_t rejected_at;    /* 0, or how many writes had begun when PostgreSQL first refused it alone */
 	uint32_t attempts;       /* times that its copy was tried */
 	bool deferred;           /* it was read from the deferred topic */
 	bool alone;              /* its copy goes in a batch of its own: another's size is not to be held against it */
