@@ -330,6 +330,32 @@ START_TEST(test_partition__resolve_forgets_the_wal_position_of_another_history)
 }
 END_TEST
 
+/* Kafka may have a commit whose answer was an error, or never came to this reading: it is sent again, though what was
+ * last known is the same. The next assignment asks Kafka anew. */
+START_TEST(test_partition__an_unsure_commit_is_sent_again)
+{
+	struct partition p;
+
+	bring(&p, IS_RESOLVING);
+	partition_resolve(&p, START, &history, 4711);
+	p.committed = START;
+	ck_assert_int_eq(partition_to_commit(&p), -1);
+	p.commit_unsure = true;
+	ck_assert_int_eq(partition_to_commit(&p), START);
+	p.commit_unsure = false;
+	p.committing = START + 5;
+	partition_restart(&p, 0);
+	partition_resolve(&p, START, &history, 4712);
+	ck_assert_int_eq(partition_to_commit(&p), START);
+	partition_lose(&p);
+	partition_assign(&p);
+	partition_resolve(&p, START, &history, 4713);
+	p.committed = START;
+	ck_assert_int_eq(partition_to_commit(&p), -1);
+	put_away(&p);
+}
+END_TEST
+
 /* ---- positions ---- */
 
 static uint64_t read_one(struct partition *p, int64_t offset)
@@ -564,6 +590,7 @@ int main(void)
 	tcase_add_loop_test(tc, test_partition__is_reading, 0, SITUATIONS);
 	tcase_add_test(tc, test_partition__init_knows_nothing);
 	tcase_add_test(tc, test_partition__resolve_begins_a_reading);
+	tcase_add_test(tc, test_partition__an_unsure_commit_is_sent_again);
 	tcase_add_test(tc, test_partition__resolve_forgets_the_wal_position_of_another_history);
 	tcase_add_loop_test(tc, test_partition__positions_to_record_and_commit, 0, POSITION_ROWS);
 	tcase_add_loop_test(tc, test_partition__nothing_to_record_or_commit_while_not_reading, 0, 5);

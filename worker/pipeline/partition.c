@@ -59,6 +59,7 @@ static void end_reading(struct partition *p)
 {
 	atomic_store_explicit(&p->epoch, partition_epoch(p) + 1, memory_order_release);
 	tracker_start(&p->tracker, 0);
+	p->commit_unsure |= p->committing >= 0;
 	p->recorded = p->recording = p->committing = -1;
 	p->committed_lsn = 0; /* a position in the WAL of a history that may be gone */
 }
@@ -70,6 +71,7 @@ void partition_assign(struct partition *p)
 	p->committed = -1;
 	p->resolve_at_us = 0;
 	p->resolving = p->paused = p->offsets_lost = false;
+	p->commit_unsure = false; /* the group takes no commit of an earlier assignment any more */
 }
 
 void partition_resolve(struct partition *p, int64_t position, const struct history_epoch *history, int64_t claim)
@@ -153,5 +155,5 @@ int64_t partition_to_commit(const struct partition *p)
 {
 	if (!partition_is_reading(p) || p->recorded < 0 || p->committing >= 0)
 		return -1;
-	return p->recorded != p->committed ? p->recorded : -1;
+	return p->recorded != p->committed || p->commit_unsure ? p->recorded : -1;
 }

@@ -66,6 +66,7 @@ struct partition {
 	int64_t recording;   /* position sent there and not answered; -1: none */
 	int64_t committed;   /* position last committed to Kafka, as far as known; -1: none */
 	int64_t committing;  /* position sent to Kafka and not answered; -1: none */
+	bool commit_unsure;  /* a commit failed, or a restart overtook its answer: Kafka may have it or not */
 	int64_t committed_lsn; /* WAL position that the progress write of `recorded` saw */
 	struct record *head; /* HELD until it is due; owned */
 	int64_t head_due_ms; /* Unix */

@@ -265,7 +265,8 @@ static bool is_drained(const struct partition *p)
 	if (p->recorded < 0)
 		return true; /* nothing was read under this epoch */
 	return tracker_unsettled(&p->tracker) == (p->head ? 1U : 0U) &&
-	       tracker_committable(&p->tracker) == p->recorded && p->recorded == p->committed;
+	       tracker_committable(&p->tracker) == p->recorded && p->recorded == p->committed &&
+	       !p->commit_unsure;
 }
 
 void rebalance_drain(struct consumer *c, int64_t now_us)

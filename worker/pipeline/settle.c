@@ -149,7 +149,11 @@ void settle_commit_answered(struct consumer *c, const char *error)
 		LOG(LOG_WARN, "commit failed", LOG_S("reason", error));
 	for (size_t i = 0; i < c->partition_count; i++) {
 		struct partition *p = c->partitions[i];
-		if (p->committing >= 0 && !error)
+		if (p->committing < 0)
+			continue;
+		/* Refused, or taken and not answered: what Kafka has may be either, so it is sent again. */
+		p->commit_unsure = error != NULL;
+		if (!error)
 			p->committed = p->committing;
 		p->committing = -1;
 	}
