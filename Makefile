@@ -39,6 +39,10 @@ BINARY := $(BUILD)/delivery-worker
 
 TEST_SOURCES := $(sort $(wildcard tests/unit/test_*.c tests/component/test_*.c))
 TEST_BINARIES := $(TEST_SOURCES:%.c=$(BUILD)/%)
+# The simulation: all of tests/sim in one executable, in front of what it replaces.
+SIM_SOURCES := $(sort $(wildcard tests/sim/*.c)) tests/lib/order_oracle.c
+SIM_OBJECTS := $(SIM_SOURCES:%.c=$(BUILD)/%.o)
+SIM := $(BUILD)/tests/sim/sim
 TEST_TOOLS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/tools/*.c)))
 
 .PHONY: all binary tests clean help
@@ -46,7 +50,7 @@ TEST_TOOLS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/tools/*.c)))
 
 all: $(BINARY) ## build the worker (default)
 binary: $(BINARY)
-tests: $(TEST_BINARIES) $(TEST_TOOLS)
+tests: $(TEST_BINARIES) $(TEST_TOOLS) $(SIM)
 
 # V=1 shows the commands.
 quiet = $(if $(V),,@printf '  %-6s %s\n' $(1) $(2);)
@@ -81,6 +85,9 @@ $(BUILD)/common/version.o: CPPFLAGS += -DVERSION='"$(VERSION)"'
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(ARCHIVE)
 	$(call quiet,LINK,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(shell $(PKG_CONFIG) --libs $(TEST_PACKAGES))
+
+$(SIM): $(SIM_OBJECTS) $(ARCHIVE)
+	$(call quiet,LINK,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # The servers' side of it: tests/stack, tests/run.py. KAFKA=apache takes a real broker for the demo.
 STACK := DW_TEST_BUILD=$(abspath $(BUILD)) PYTHONPATH=tests python3 -m stack
@@ -118,4 +125,4 @@ help: ## this list
 clean: ## remove what was built
 	rm -rf build
 
--include $(OBJECTS:.o=.d) $(TEST_BINARIES:%=%.d) $(TEST_TOOLS:%=%.d) $(BUILD)/worker/main.d
+-include $(OBJECTS:.o=.d) $(TEST_BINARIES:%=%.d) $(TEST_TOOLS:%=%.d) $(SIM_OBJECTS:.o=.d) $(BUILD)/worker/main.d
