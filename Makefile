@@ -92,7 +92,7 @@ $(SIM): $(SIM_OBJECTS) $(ARCHIVE)
 # The servers' side of it: tests/stack, tests/run.py. KAFKA=apache takes a real broker for the demo.
 STACK := DW_TEST_BUILD=$(abspath $(BUILD)) PYTHONPATH=tests python3 -m stack
 
-.PHONY: deps demo bench up down test
+.PHONY: deps demo bench up down test soak
 
 deps: ## install what build and demo lack (Debian, Ubuntu; root or sudo)
 	@tests/deps.sh build demo $(if $(filter apache,$(KAFKA)),kafka)
@@ -118,6 +118,10 @@ test: ## build and run all tests; SUITE=unit, ONLY=text narrow it
 	@tests/deps.sh test
 	@$(MAKE) --no-print-directory binary tests
 	@tests/run.py --build $(BUILD) --only '$(ONLY)' $(SUITE)
+
+soak: ## the simulation with seeds of its own, on all cores; SECONDS=600
+	@$(MAKE) --no-print-directory $(SIM)
+	@$(SIM) --seconds $(or $(SECONDS),600) --jobs $(shell nproc)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -4,8 +4,9 @@ Runs the tests, suite by suite, and counts them.
 
     tests/run.py [--build DIR] [--only TEXT] [SUITE...]
 
-Suites, in this order: unit and component (one executable for each tests/<suite>/test_*.c, built by make), conformance
-and integration (unittest, tests/<suite>/test_*.py; the integration tests of one run share one set of servers).
+Suites, in this order: unit and component (one executable for each tests/<suite>/test_*.c, built by make), sim (blocks
+of seeds of the simulation, and those of tests/sim/seeds by name), conformance and integration (unittest,
+tests/<suite>/test_*.py; the integration tests of one run share one set of servers).
 --only takes the tests whose name holds TEXT. The last line is the count. Exit code 1 when a test failed or none ran.
 
 A C test that cannot run says so by a line `skipped: reason`; it counts as skipped then, not as passed.
@@ -28,9 +29,11 @@ TESTS = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(TESTS)
 
 # Seconds that a suite may take on two cores before the summary complains, and that one test may take at all.
-BUDGET_S = {"unit": 60, "component": 180, "conformance": 120, "integration": 900}
-LIMIT_S = {"unit": 120, "component": 300, "conformance": 300, "integration": 300}
+BUDGET_S = {"unit": 60, "component": 180, "sim": 60, "conformance": 120, "integration": 900}
+LIMIT_S = {"unit": 120, "component": 300, "sim": 120, "conformance": 300, "integration": 300}
 C_SUITES = ("unit", "component")
+# Always the same seeds: a failure is there again the next time. make soak takes others.
+SIM_BLOCKS, SIM_BLOCK_SEEDS = 8, 250
 
 CHECK_SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.M)
 SKIPPED = re.compile(r"^skipped: (.*)$", re.M)
@@ -127,6 +130,37 @@ def run_c_suite(suite, options):
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    return count
+
+
+# The simulation: one executable, a test is a block of seeds or a seed that once failed
+
+
+def simulations():
+    """Yields (name, arguments)."""
+    for block in range(SIM_BLOCKS):
+        first = 1 + block * SIM_BLOCK_SEEDS
+        yield (f"sim_seeds__{first}_to_{first + SIM_BLOCK_SEEDS - 1}",
+            ["--from", str(first), "--seeds", str(SIM_BLOCK_SEEDS), "--jobs", str(os.cpu_count())])
+    with open(os.path.join(TESTS, "sim", "seeds"), encoding="ascii") as lines:
+        for line in lines:
+            if line.strip() and not line.startswith("#"):
+                seed, name = line.split(maxsplit=1)
+                yield f"sim_seed__{name.strip().replace(' ', '_')}", ["--seed", seed]
+
+
+def run_sim_suite(options):
+    path = os.path.join(options.build, "tests", "sim", "sim")
+    count = Count()
+    for name, arguments in simulations():
+        if options.only not in name:
+            continue
+        started = time.monotonic()
+        code, output = run_bounded([path] + arguments, LIMIT_S["sim"])
+        wrong = None if code == 0 else f"not finished after {LIMIT_S['sim']} s" if code is None else f"exit {code}"
+        count.add(Count(failed=1) if wrong else Count(passed=1))
+        print(f"{'FAIL' if wrong else 'ok  '} {name} ({time.monotonic() - started:.1f} s)"
+            f"{': ' + wrong if wrong else ''}\n{indent(output) if wrong else ''}", end="", flush=True)
     return count
 
 
@@ -281,7 +315,10 @@ def main():
     for suite in options.suites or BUDGET_S:
         print(f"== {suite}", flush=True)
         started = time.monotonic()
-        count = (run_c_suite if suite in C_SUITES else run_python_suite)(suite, options)
+        if suite == "sim":
+            count = run_sim_suite(options)
+        else:
+            count = (run_c_suite if suite in C_SUITES else run_python_suite)(suite, options)
         if not count.total() and not options.only:
             print(f"FAIL {suite}: no test ran")
             count.failed += 1
