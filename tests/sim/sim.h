@@ -67,7 +67,7 @@ struct sim_config {
 	int redis_forget, redis_late;
 	/* Per thousand of the ticks of the world (one each 50 ms of its time). */
 	int kill, term, freeze, isolate, rebalance, failover, database_away, database_unusable, brokers_away,
-		redis_away, redis_flush, fatal, rules;
+		redis_away, redis_flush, fatal, rules, database_refuses;
 };
 extern struct sim_config sim_config;
 
@@ -221,6 +221,8 @@ void database_begin(void);
 void database_failover(int commits_lost);
 void database_away(int64_t until_us);
 void database_unusable(int64_t until_us);
+/* Everything is rejected as data are: a constraint that somebody got wrong. */
+void database_refuse(int64_t until_us);
 void database_new_rules(void);
 void database_died(struct process *p);
 void database_heal(void);

@@ -723,7 +723,11 @@ int kafka_consumer_commit(struct kafka_consumer *c, const struct kafka_partition
 		commit->error = "simulated";
 	commit->silent = world_fault(sim_config.kafka_commit_lost);
 	bool late = world_fault(sim_config.kafka_commit_late);
-	sim_at(sim_now() + sim_latency(late ? sim_config.session_us : sim_config.latency_us), commit_arrived, commit);
+	int64_t wait_us = sim_latency(late ? sim_config.session_us : sim_config.latency_us);
+	/* Not so late that a leave has no time for it. */
+	if (wait_us > sim_config.session_us)
+		wait_us = sim_config.session_us;
+	sim_at(sim_now() + wait_us, commit_arrived, commit);
 	return 0;
 }
 

@@ -65,7 +65,7 @@ static struct database {
 static struct server {
 	int timeline;
 	int connections; /* raised when all of them break */
-	int64_t away_until_us, unusable_until_us;
+	int64_t away_until_us, unusable_until_us, refusing_until_us;
 	struct store *locker[SIM_ORDERS_MAX];
 	int64_t progress_locked_until_us; /* by a late COMMIT */
 	struct undo *undo;
@@ -188,9 +188,14 @@ void database_unusable(int64_t until_us)
 	server.unusable_until_us = until_us;
 }
 
+void database_refuse(int64_t until_us)
+{
+	server.refusing_until_us = until_us;
+}
+
 void database_heal(void)
 {
-	server.away_until_us = server.unusable_until_us = 0;
+	server.refusing_until_us = server.away_until_us = server.unusable_until_us = 0;
 }
 
 void database_new_rules(void)
@@ -625,7 +630,7 @@ enum store_result store_commit(struct store *s, const struct store_write *writes
 	struct batch_commit *b = collect(writes, count, &rejected);
 	round_trip();
 	enum store_result r;
-	if (rejected && connection_lives(s)) {
+	if ((rejected || sim_now() < server.refusing_until_us) && connection_lives(s)) {
 		sim_count(SIM_REJECTED, 1);
 		r = fail(s, STORE_REJECTED, "check constraint");
 	} else {

@@ -39,6 +39,7 @@ static int process_count;
 static struct process *slots[SIM_PROCESSES_MAX]; /* NULL: it is to be started again */
 static int64_t trickle_due_us;
 static struct options options;
+static bool has_refused;
 static bool calm; /* nothing fails but that processes leave: then they must leave cleanly */
 
 static void start_process(void *argument);
@@ -97,6 +98,7 @@ static void draw_faults(struct sim_config *c)
 	c->fatal = draw_fault(8, 10);
 	c->rules = draw_fault(25, 20);
 	c->stall_ppm = draw_fault(40, 1500);
+	c->database_refuses = draw_fault(20, 20);
 }
 
 static void draw_config(void)
@@ -299,6 +301,12 @@ static void go_wrong(void)
 		database_away(now + (int64_t)sim_below(2 * SECOND_US));
 	if (sim_permille(c->database_unusable))
 		database_unusable(now + (int64_t)sim_below(SECOND_US));
+	/* Once: a database that refuses everything, then takes it, then refuses everything again fools the worker. */
+	if (!has_refused && sim_permille(c->database_refuses)) {
+		has_refused = true;
+		sim_trace("the database refuses all data");
+		database_refuse(now + (int64_t)sim_below(SECOND_US));
+	}
 	if (sim_permille(c->brokers_away))
 		client_brokers_away(now + (int64_t)sim_below(2 * SECOND_US));
 	if (sim_permille(c->redis_away))
