@@ -15,10 +15,20 @@ LINK_HARDENING := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 OPTIMIZE := -O2 -g
 
 comma := ,
-# make SANITIZE=address (with undefined), SANITIZE=thread; objects go to a folder of their own.
+FUZZ_BUILD := $(BUILD)/fuzz
+# make SANITIZE=address (with undefined), SANITIZE=thread; objects go to a folder of their own. SANITIZE=fuzz is that of
+# `make fuzz`: clang, with its coverage for libFuzzer.
 ifdef SANITIZE
 BUILD := $(BUILD)/$(SANITIZE)
-sanitizers := $(if $(filter address,$(SANITIZE)),address$(comma)undefined,$(SANITIZE))
+sanitizers := $(SANITIZE)
+ifeq ($(SANITIZE),address)
+sanitizers := address$(comma)undefined
+else ifeq ($(SANITIZE),fuzz)
+sanitizers := fuzzer-no-link$(comma)address$(comma)undefined
+CC := clang
+# Which GCC's -Wconversion leaves out.
+WARNINGS += -Wno-sign-conversion
+endif
 HARDENING := -fPIE -fsanitize=$(sanitizers) -fno-omit-frame-pointer -fno-sanitize-recover=all
 OPTIMIZE := -O1 -g
 LINK_HARDENING := -pie -fsanitize=$(sanitizers)
@@ -44,13 +54,15 @@ SIM_SOURCES := $(sort $(wildcard tests/sim/*.c)) tests/lib/order_oracle.c
 SIM_OBJECTS := $(SIM_SOURCES:%.c=$(BUILD)/%.o)
 SIM := $(BUILD)/tests/sim/sim
 TEST_TOOLS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/tools/*.c)))
+FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 
-.PHONY: all binary tests clean help
+.PHONY: all binary tests fuzz-targets clean help
 .DELETE_ON_ERROR:
 
 all: $(BINARY) ## build the worker (default)
 binary: $(BINARY)
 tests: $(TEST_BINARIES) $(TEST_TOOLS) $(SIM)
+fuzz-targets: $(FUZZ_TARGETS)
 
 # V=1 shows the commands.
 quiet = $(if $(V),,@printf '  %-6s %s\n' $(1) $(2);)
@@ -86,13 +98,15 @@ $(BUILD)/common/version.o: CPPFLAGS += -DVERSION='"$(VERSION)"'
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(ARCHIVE)
 	$(call quiet,LINK,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(shell $(PKG_CONFIG) --libs $(TEST_PACKAGES))
 
+$(BUILD)/tests/fuzz/%: LDFLAGS += -fsanitize=fuzzer
+
 $(SIM): $(SIM_OBJECTS) $(ARCHIVE)
 	$(call quiet,LINK,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 # The servers' side of it: tests/stack, tests/run.py. KAFKA=apache takes a real broker for the demo.
 STACK := DW_TEST_BUILD=$(abspath $(BUILD)) PYTHONPATH=tests python3 -m stack
 
-.PHONY: deps demo bench up down test soak
+.PHONY: deps demo bench up down test fuzz soak
 
 deps: ## install what build and demo lack (Debian, Ubuntu; root or sudo)
 	@tests/deps.sh build demo $(if $(filter apache,$(KAFKA)),kafka)
@@ -117,7 +131,13 @@ down: ## stop them and remove their folder
 test: ## build and run all tests; SUITE=unit, ONLY=text narrow it
 	@tests/deps.sh test
 	@$(MAKE) --no-print-directory binary tests
-	@tests/run.py --build $(BUILD) --only '$(ONLY)' $(SUITE)
+	@$(if $(or $(filter fuzz,$(SUITE)),$(if $(SUITE),,all)),$(MAKE) --no-print-directory SANITIZE=fuzz fuzz-targets)
+	@DW_TEST_FUZZ=$(abspath $(FUZZ_BUILD)) tests/run.py --build $(BUILD) --only '$(ONLY)' $(SUITE)
+
+fuzz: ## fuzz the parsers, SECONDS=60 each; TARGET=event takes one
+	@tests/deps.sh fuzz
+	@$(MAKE) --no-print-directory SANITIZE=fuzz fuzz-targets
+	@DW_TEST_FUZZ=$(abspath $(FUZZ_BUILD)) python3 tests/fuzz/campaign.py --seconds '$(or $(SECONDS),60)' '$(TARGET)'
 
 soak: ## the simulation with seeds of its own, on all cores; SECONDS=600
 	@$(MAKE) --no-print-directory $(SIM)

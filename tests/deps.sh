@@ -4,7 +4,7 @@
 #     tests/deps.sh [build] [demo] [kafka] [test] [fuzz]      (build demo)
 #
 #     build   compiler and libraries            demo   build, servers, kcat
-#     kafka   Java and Maven for a real broker  test   demo, kafka, check
+#     kafka   Java and Maven for a real broker  test   demo, kafka, fuzz, check
 #     fuzz    clang and its runtimes
 #
 # The servers' packages start nothing: neither now nor at the next boot. Servers that are there already are left alone.
@@ -60,6 +60,7 @@ want_test() {
 	want_demo
 	want_kafka
 	want check has_library check
+	want_fuzz
 }
 
 want_fuzz() {
@@ -68,7 +69,8 @@ want_fuzz() {
 	want libclang-rt-dev compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a'
 }
 
-# What a package is called here: Debian 12 numbers clang's runtimes, Ubuntu 22.04's default Java is 11.
+# What a package is called here: Debian numbers clang's runtimes, Ubuntu 22.04 has them in another package and Java 11
+# by default.
 resolve() {
 	case $1 in
 	java)
@@ -78,7 +80,13 @@ resolve() {
 			echo default-jre-headless
 		fi ;;
 	libclang-rt-dev)
-		apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p' | head -n 1 ;;
+		local version
+		version=$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1)
+		if apt-cache show "libclang-rt-$version-dev" >/dev/null 2>&1; then
+			echo "libclang-rt-$version-dev"
+		else
+			echo "libclang-common-$version-dev"
+		fi ;;
 	*) echo "$1" ;;
 	esac
 }

@@ -1,0 +1,24 @@
+/* The metadata of a commit. Input: the text; its first bytes as a mark, too. */
+#include "tests/fuzz/fuzz.h"
+
+#include "worker/ledger/start_rule.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char *text = strndup((const char *)data, size), written[COMMIT_MARK_TEXT_MAX];
+	struct commit_mark mark, back;
+
+	/* A mark has one spelling: any other text is an operator's. */
+	if (commit_mark_parse(text, &mark)) {
+		commit_mark_format(&mark, written);
+		ENSURE(strcmp(written, text) == 0);
+	}
+	if (size >= sizeof(mark)) {
+		memcpy(&mark, data, sizeof(mark));
+		commit_mark_format(&mark, written);
+		ENSURE(strnlen(written, sizeof(written)) < sizeof(written) && commit_mark_parse(written, &back));
+		ENSURE(memcmp(&mark, &back, sizeof(mark)) == 0);
+	}
+	free(text);
+	return 0;
+}
