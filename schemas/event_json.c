@@ -51,7 +51,6 @@ static void arena_grow(struct arena *a, size_t size)
 	size_t bytes = size < ARENA_CHUNK_BYTES ? ARENA_CHUNK_BYTES : size;
 	struct chunk *chunk = malloc(sizeof(*chunk) + bytes);
 
-	/* Out of memory must end the process, not dead-letter a good record. */
 	ENSURE(chunk);
 	chunk->next = a->chunks;
 	a->chunks = chunk;
@@ -59,12 +58,19 @@ static void arena_grow(struct arena *a, size_t size)
 	a->end = chunk->bytes + bytes;
 }
 
+/*
+ * Never NULL: to jansson a failed allocation is a syntax error ("invalid token") like any other, and the byte of a
+ * string for which there was no room is left out without a word. Neither may become a dead letter or a rule.
+ */
 static void *json_take(size_t size)
 {
 	struct arena *a = reading;
 
-	if (!a)
-		return malloc(size);
+	if (!a) {
+		void *bytes = malloc(size);
+		ENSURE(bytes);
+		return bytes;
+	}
 	size = (size + alignof(max_align_t) - 1) & ~(alignof(max_align_t) - 1);
 	if (size > (size_t)(a->end - a->at))
 		arena_grow(a, size);

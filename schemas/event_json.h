@@ -10,7 +10,7 @@
 #include "schemas/event_members.h"
 
 /* Seeds jansson's hash and puts our allocator under it, for the whole process: outside of event_json_read
- * it is malloc and free. */
+ * it is malloc and free. Out of memory ends the process. */
 void event_json_setup(void);
 
 struct event_json *event_json_new(void);

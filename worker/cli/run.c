@@ -85,7 +85,8 @@ static int take_losses(struct cli *cli, struct accepted_loss *losses, size_t *co
 		if (*count == LOSSES_MAX)
 			return cli_fail(cli, EXIT_USAGE, "--accept-loss is given more than %d times", LOSSES_MAX);
 		char *text = strdup(value);
-		if (!text || !parse_loss(text, &losses[*count]))
+		ENSURE(text);
+		if (!parse_loss(text, &losses[*count]))
 			return cli_fail(cli, EXIT_USAGE, "--accept-loss %s: not TOPIC:PARTITION:FROM-TO", value);
 	}
 	if (cli->argc > 1)

@@ -89,7 +89,8 @@ enum { RULES_FILE_BYTES_MAX = 1024 * 1024 };
 /*
  * Reads a rule file (JSON, contract section 7) into a fresh unsealed set: rules with version 0,
  * partners, in the file's order. Strict: unknown members, duplicate ids, values out of bounds are errors.
- * Returns: NULL, and one line in `error` that names the member.
+ * Returns: NULL, and one line in `error` that names the member. event_setup must have been called: without it
+ * a failed allocation inside of jansson is a wrong file, or a wrong rule.
  */
 must_use struct rules *rules_parse_file(struct slice text, char *error, size_t error_size);
 
