@@ -47,6 +47,11 @@ static inline void event_text(const struct event *e, struct buf *out)
 	json_put_close(&w, '}');
 }
 
+static inline void event_check_inside(struct slice text, const char *storage, size_t size)
+{
+	ENSURE(!slice_present(text) || (text.data >= storage && text.data + text.len <= storage + size));
+}
+
 /* The bounds that other code builds on; and the same event again, out of its own text and out of strings that end
  * where they end. */
 static inline void event_check(const struct event *e, int64_t time_us, struct event_decoder *decoder)
@@ -55,7 +60,7 @@ static inline void event_check(const struct event *e, int64_t time_us, struct ev
 	struct decode_error error;
 	struct event other;
 	struct event_digest digests[2];
-	struct buf text = BUF_INIT;
+	struct buf text = BUF_INIT, other_text = BUF_INIT;
 	size_t size = event_strings_size(e);
 	char *strings = malloc(size);
 
@@ -67,11 +72,18 @@ static inline void event_check(const struct event *e, int64_t time_us, struct ev
 	ENSURE(event_decode(decoder, buf_slice(&text), NULL, 0, time_us, &other, &error) == ERROR_NONE);
 	ENSURE(other.unknown_members == 0);
 	event_move_strings(&other, strings);
+	const struct slice moved[] = {other.order_id,   other.event_id,  other.source, other.customer_id,
+				      other.partner_id, other.driver_id, other.reason};
+	for (size_t i = 0; i < sizeof(moved) / sizeof(moved[0]); i++)
+		event_check_inside(moved[i], strings, size);
+	event_text(&other, &other_text);
+	ENSURE(slice_equal(buf_slice(&text), buf_slice(&other_text)));
 	event_digest(e, key, &digests[0]);
 	event_digest(&other, key, &digests[1]);
 	ENSURE(event_equal(e, &other) && memcmp(&digests[0], &digests[1], sizeof(digests[0])) == 0);
 	free(strings);
 	buf_release(&text);
+	buf_release(&other_text);
 }
 
 #endif
