@@ -189,6 +189,9 @@ static enum pg_result collect(struct pg *pg, const char *sql, struct pg_rows **r
 		PQclear(last);
 		last = answer;
 	}
+	/* libpq before 15 has no result to give when it is out of memory, and then nothing says that it was done. */
+	if (first == PG_OK && !last)
+		return lost(pg, "PostgreSQL's answer is missing");
 	if (first == PG_OK && rows)
 		*rows = pg_rows_new(last);
 	else

@@ -58,22 +58,31 @@ static const char *misread_password(const PQconninfoOption *given)
 	return NULL;
 }
 
-/* Returns: the parsed string, for PQconninfoFree; NULL with `error` filled, without any piece of the string. */
-static PQconninfoOption *parse_dsn(const char *dsn, char *error, size_t error_size)
+/* Returns: PG_OK and the parsed string, for PQconninfoFree; or `error` filled, without any piece of the string. */
+static enum pg_result parse_dsn(const char *dsn, PQconninfoOption **out, char *error, size_t error_size)
 {
-	PQconninfoOption *given = PQconninfoParse(dsn, NULL);
+	char *why = NULL;
+	PQconninfoOption *given = PQconninfoParse(dsn, &why);
 	if (!given) {
+		/* Also libpq's answer to a failed allocation, which says nothing about the string. */
+		bool memory = !why || strstr(why, "out of memory");
+		PQfreemem(why);
+		if (memory) {
+			snprintf(error, error_size, "out of memory");
+			return PG_RETRY;
+		}
 		snprintf(error, error_size, "pg.dsn is neither a postgresql:// URI nor a list of libpq's keyword=value "
 		         "(it is not shown: it may hold a password)");
-		return NULL;
+		return PG_UNUSABLE;
 	}
 	const char *misread = misread_password(given);
 	if (misread) {
 		snprintf(error, error_size, "pg.dsn: %s; special characters of a password are percent-encoded in a URI", misread);
 		PQconninfoFree(given);
-		return NULL;
+		return PG_UNUSABLE;
 	}
-	return given;
+	*out = given;
+	return PG_OK;
 }
 
 #define SESSION_SETTINGS \
@@ -140,15 +149,15 @@ static PGconn *connect_with(const PQconninfoOption *given, const struct pg_setti
 
 enum pg_result pg_connect(const struct pg_settings *s, struct pg **out, char *error, size_t error_size)
 {
-	PQconninfoOption *given = parse_dsn(s->dsn ? s->dsn : "", error, error_size);
-	if (!given)
-		return PG_UNUSABLE;
+	PQconninfoOption *given = NULL;
+	enum pg_result result = parse_dsn(s->dsn ? s->dsn : "", &given, error, error_size);
+	if (result != PG_OK)
+		return result;
 	struct pg *pg = calloc(1, sizeof(*pg));
 	ENSURE(pg);
 	pg->connection = connect_with(given, s);
 	PQconninfoFree(given);
 
-	enum pg_result result;
 	if (PQstatus(pg->connection) != CONNECTION_OK) {
 		result = pg_result_of_connect_error(PQerrorMessage(pg->connection));
 		pg_one_line(error, error_size, PQerrorMessage(pg->connection));
