@@ -7,6 +7,10 @@
 
 #include "common/banned.h" /* here, as every file has this header */
 
+/* No abort without a message: a library's, too, gets a line on stderr (hiredis 0.14 says nothing when it is out of
+ * memory). Call once in main, before threads. */
+void ensure_speaking_aborts(void);
+
 _Noreturn void ensure_failed(const char *condition, const char *file, int line);
 
 #define ENSURE(condition) \

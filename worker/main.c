@@ -111,6 +111,7 @@ int main(int argc, char **argv)
 {
 	const struct command *command;
 
+	ensure_speaking_aborts();
 	signal(SIGPIPE, SIG_IGN); /* a closed socket is an error to handle, not an end */
 	event_setup();
 	if (argc < 2) {

@@ -9,9 +9,13 @@
 #ifdef HAVE_HIREDIS_SSL
 #include <hiredis/hiredis_ssl.h>
 #endif
+#if HIREDIS_MAJOR < 1
+#include <hiredis/sds.h>
+#endif
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 struct redis {
 	redisContext *context;
@@ -150,12 +154,32 @@ static int wait_for(struct redis *r, short events, int64_t deadline_us)
 	return 0;
 }
 
+/* Writes what the socket takes. Returns: 0 with *done when that was all; -1. */
+static int write_some(struct redis *r, int *done)
+{
+#if HIREDIS_MAJOR >= 1
+	return redisBufferWrite(r->context, done) == REDIS_OK ? 0 : fail_from_context(r);
+#else
+	/* That of 0.14 begins a new buffer when the old one is written, and looks into it without asking whether there
+	 * was memory for it. Here the buffer stays. */
+	redisContext *c = r->context;
+	size_t len = sdslen(c->obuf);
+	ssize_t written = len ? send(c->fd, c->obuf, len, MSG_NOSIGNAL) : 0;
+	if (written < 0 && errno != EAGAIN && errno != EINTR)
+		return fail(r, strerror(errno));
+	if (written > 0)
+		sdsrange(c->obuf, (int)written, -1);
+	*done = sdslen(c->obuf) == 0;
+	return 0;
+#endif
+}
+
 int redis_send(struct redis *r, int64_t deadline_us)
 {
 	for (;;) {
 		int done = 0;
-		if (redisBufferWrite(r->context, &done) != REDIS_OK)
-			return fail_from_context(r);
+		if (write_some(r, &done) < 0)
+			return -1;
 		if (done)
 			return 0;
 		if (wait_for(r, POLLIN | POLLOUT, deadline_us) < 0)
