@@ -33,6 +33,9 @@ struct every_allocation_count {
 	long ended;
 };
 
+/* Returns: false, after saying that the test is skipped, where allocations are a sanitizer's. */
+bool every_allocation_works(void);
+
 struct every_allocation_count every_allocation(void (*path)(struct result *), enum every_allocation_rule rule);
 
 #endif

@@ -23,16 +23,6 @@ int kafka_settings_check(const struct kafka_settings *s, char *error, size_t err
 	return (void)s, (void)error, (void)error_size, 0;
 }
 
-static bool can_fail(void)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	printf("skipped: the sanitizer's allocations cannot be made to fail\n");
-	return false;
-#else
-	return true;
-#endif
-}
-
 #define WHOLE \
 	"{\"order_id\":\"o1\",\"status\":\"delivered\",\"timestamp\":\"2026-01-31T12:00:00Z\",\"customer_id\":\"c1\"," \
 	"\"partner_id\":\"p1\",\"amount_minor\":7289,\"currency\":\"EUR\",\"reason\":\"d\\u00f6\\ud83d\\udeb2r\""
@@ -75,7 +65,7 @@ static void decode(struct result *o)
 
 START_TEST(test_memory__decoder)
 {
-	if (!can_fail())
+	if (!every_allocation_works())
 		return;
 	event_setup();
 	struct every_allocation_count count = every_allocation(decode, ENDS_OR_SAME);
@@ -118,7 +108,7 @@ static void read_rules(struct result *o)
 /* A rule loaded is a rule kept: one that lost a byte on the way in would price orders for ever. */
 START_TEST(test_memory__rule_file)
 {
-	if (!can_fail())
+	if (!every_allocation_works())
 		return;
 	event_setup();
 	struct every_allocation_count count = every_allocation(read_rules, ENDS_OR_SAME);
@@ -159,7 +149,7 @@ static void load_options(struct result *o)
 
 START_TEST(test_memory__options)
 {
-	if (!can_fail())
+	if (!every_allocation_works())
 		return;
 	struct every_allocation_count count = every_allocation(load_options, ENDS_OR_SAME);
 	ck_assert_int_ge(count.ended, 20);
@@ -238,7 +228,7 @@ static void carry(struct result *o)
 
 START_TEST(test_memory__records)
 {
-	if (!can_fail())
+	if (!every_allocation_works())
 		return;
 	event_setup();
 	struct every_allocation_count count = every_allocation(carry, ENDS_OR_SAME);
@@ -267,7 +257,7 @@ static void write_text(struct result *o)
 
 START_TEST(test_memory__texts)
 {
-	if (!can_fail())
+	if (!every_allocation_works())
 		return;
 	struct every_allocation_count count = every_allocation(write_text, ENDS_OR_SAME);
 	ck_assert_int_ge(count.ended, 5);
@@ -314,7 +304,7 @@ static void replay(struct result *o)
 
 START_TEST(test_memory__audit)
 {
-	if (!can_fail())
+	if (!every_allocation_works())
 		return;
 	struct every_allocation_count count = every_allocation(replay, ENDS_OR_SAME);
 	ck_assert_int_ge(count.ended, 10);
