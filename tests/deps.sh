@@ -4,7 +4,7 @@
 #     tests/deps.sh [build] [demo] [kafka] [test] [fuzz]      (build demo)
 #
 #     build   compiler and libraries            demo   build, servers, kcat
-#     kafka   Java and Maven for a real broker  test   demo, kafka, fuzz, check
+#     kafka   Java and Maven for a real broker  test   demo, kafka, fuzz, check, jsonschema
 #     fuzz    clang and its runtimes
 #
 # The servers' packages start nothing: neither now nor at the next boot. Servers that are there already are left alone.
@@ -15,6 +15,15 @@ missing=()
 
 has_library() { pkg-config --exists "$@" 2>/dev/null; }
 has_initdb() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null; }
+
+# Debian's package is Debian's Python's, whichever python3 comes first in the PATH.
+has_jsonschema() {
+	local python
+	for python in python3 /usr/bin/python3; do
+		"$python" -c 'from jsonschema import Draft202012Validator' 2>/dev/null && return 0
+	done
+	return 1
+}
 
 # The broker's jars are for Java 17 and later.
 has_java() {
@@ -60,6 +69,7 @@ want_test() {
 	want_demo
 	want_kafka
 	want check has_library check
+	want python3-jsonschema has_jsonschema
 	want_fuzz
 }
 

@@ -1,115 +1,97 @@
-"""A validator for exactly the JSON Schema (2020-12) keywords that the published schema uses.
+"""The published schema as an independent validator has it: the jsonschema package, under an interpreter that has it.
 
-A keyword it does not know is an error, not an annotation: the schema must not say anything that the test of
-agreement leaves out.
+Debian's package is seen by Debian's Python, which need not be the one that runs the tests; so this file is also a
+program, which that one runs: SCHEMA FILE as its argument, a JSON text a line in, a line "valid" or "invalid" each out.
 """
 
+import json
+import os
 import re
+import subprocess
+import sys
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 ANNOTATIONS = {"$schema", "$id", "$comment", "$defs", "title", "description", "examples", "default", "format"}
+# Whose values are schemas by name, or a list of names by name: the keys in between are no keywords.
+BY_NAME = {"properties", "$defs", "dependentRequired"}
+
+
+class NoValidator(Exception):
+	pass
 
 
 class UnknownKeyword(Exception):
 	pass
 
 
-def is_number(value):
-	return isinstance(value, (int, float)) and not isinstance(value, bool)
+def interpreter():
+	"""One that can import jsonschema; none is an error, as a test that went without would prove nothing."""
+	for python in (sys.executable, "/usr/bin/python3", "python3"):
+		try:
+			done = subprocess.run([python, "-c", "from jsonschema import Draft202012Validator"], capture_output=True)
+		except OSError:
+			continue
+		if done.returncode == 0:
+			return python
+	raise NoValidator("no Python here has jsonschema 4 or later: tests/deps.sh test installs it")
 
 
-def same(a, b):
-	"""JSON's equality: 1 is 1.0, but true is not 1."""
-	if isinstance(a, bool) or isinstance(b, bool):
-		return a is b
-	if type(a) is not type(b) and not (is_number(a) and is_number(b)):
-		return False
-	return a == b
+def valid(path, texts):
+	"""Whether each JSON text is valid under the schema in the file at `path`."""
+	done = subprocess.run([interpreter(), os.path.abspath(__file__), str(path)], capture_output=True, timeout=240,
+		input="".join(text + "\n" for text in texts).encode())
+	if done.returncode != 0:
+		raise NoValidator(done.stderr.decode(errors="replace"))
+	answers = done.stdout.decode().split()
+	if len(answers) != len(texts) or not {"valid", "invalid"} >= set(answers):
+		raise NoValidator(f"{len(texts)} texts, {len(answers)} answers")
+	return [answer == "valid" for answer in answers]
 
 
-TYPES = {
-	"object": lambda v: isinstance(v, dict),
-	"array": lambda v: isinstance(v, list),
-	"string": lambda v: isinstance(v, str),
-	"null": lambda v: v is None,
-	# As the specification has it: 1.0 is an integer.
-	"integer": lambda v: is_number(v) and (isinstance(v, int) or v.is_integer()),
-}
+def keywords(schema):
+	"""Every keyword in it, wherever it stands."""
+	if isinstance(schema, list):
+		return set().union(*map(keywords, schema))
+	if not isinstance(schema, dict):
+		return set()
+	found = set(schema)
+	for keyword, value in schema.items():
+		if keyword in BY_NAME:
+			found |= set().union(*map(keywords, value.values())) if keyword != "dependentRequired" else set()
+		elif keyword not in {"enum", "const", "examples", "default"}:
+			found |= keywords(value)
+	return found
 
 
-class Validator:
-	def __init__(self, schema):
-		self.root = schema
-		self.patterns = {}
+def for_python(schema):
+	"""Patterns are ECMA 262's, where $ is the end alone: Python's would let a newline follow."""
+	if isinstance(schema, list):
+		return list(map(for_python, schema))
+	if not isinstance(schema, dict):
+		return schema
+	return {keyword: re.sub(r"\$$", r"\\Z", value) if keyword == "pattern" and isinstance(value, str)
+			else for_python(value) for keyword, value in schema.items()}
 
-	def valid(self, value):
-		return self.check(self.root, value)
 
-	def check(self, schema, value):
-		for keyword, argument in schema.items():
-			if keyword in ANNOTATIONS:
-				continue
-			rule = getattr(self, "rule_" + keyword.replace("$", ""), None)
-			if rule is None:
-				raise UnknownKeyword(keyword)
-			if not rule(argument, value, schema):
-				return False
-		return True
+def make_validator(schema):
+	"""A keyword that the validator does not enforce must be a known annotation: the schema says nothing unheard."""
+	from jsonschema import Draft202012Validator
 
-	def rule_ref(self, pointer, value, _):
-		if not pointer.startswith("#/$defs/"):
-			raise UnknownKeyword(f"$ref {pointer}")
-		return self.check(self.root["$defs"][pointer.removeprefix("#/$defs/")], value)
+	if schema.get("$schema") != DIALECT:
+		raise UnknownKeyword(f"$schema {schema.get('$schema')}")
+	unknown = keywords(schema) - set(Draft202012Validator.VALIDATORS) - ANNOTATIONS
+	if unknown:
+		raise UnknownKeyword(", ".join(sorted(unknown)))
+	Draft202012Validator.check_schema(schema)
+	return Draft202012Validator(for_python(schema))
 
-	def rule_type(self, types, value, _):
-		return any(TYPES[name](value) for name in ([types] if isinstance(types, str) else types))
 
-	def rule_enum(self, members, value, _):
-		return any(same(member, value) for member in members)
+def main():
+	with open(sys.argv[1], encoding="utf-8") as file:
+		validator = make_validator(json.load(file))
+	for line in sys.stdin.buffer:
+		print("valid" if validator.is_valid(json.loads(line)) else "invalid")
 
-	def rule_const(self, constant, value, _):
-		return same(constant, value)
 
-	def rule_not(self, schema, value, _):
-		return not self.check(schema, value)
-
-	def rule_required(self, names, value, _):
-		return not isinstance(value, dict) or all(name in value for name in names)
-
-	def rule_dependentRequired(self, dependencies, value, _):
-		return not isinstance(value, dict) or all(
-			name in value for trigger, names in dependencies.items() if trigger in value for name in names)
-
-	def rule_properties(self, schemas, value, _):
-		return not isinstance(value, dict) or all(
-			self.check(schema, value[name]) for name, schema in schemas.items() if name in value)
-
-	def rule_additionalProperties(self, schema, value, parent):
-		known = parent.get("properties", {})
-		return not isinstance(value, dict) or all(
-			self.check(schema, member) for name, member in value.items() if name not in known)
-
-	def rule_propertyNames(self, schema, value, _):
-		return not isinstance(value, dict) or all(self.check(schema, name) for name in value)
-
-	def rule_items(self, schema, value, _):
-		return not isinstance(value, list) or all(self.check(schema, item) for item in value)
-
-	def rule_pattern(self, pattern, value, _):
-		if not isinstance(value, str):
-			return True
-		if pattern not in self.patterns:
-			# ECMA 262's $ is the end alone; Python's would let a newline follow.
-			self.patterns[pattern] = re.compile(re.sub(r"\$$", r"\\Z", pattern))
-		return self.patterns[pattern].search(value) is not None
-
-	def rule_minLength(self, least, value, _):
-		return not isinstance(value, str) or len(value) >= least
-
-	def rule_maxLength(self, most, value, _):
-		return not isinstance(value, str) or len(value) <= most
-
-	def rule_minimum(self, least, value, _):
-		return not is_number(value) or value >= least
-
-	def rule_maximum(self, most, value, _):
-		return not is_number(value) or value <= most
+if __name__ == "__main__":
+	main()
