@@ -54,6 +54,7 @@ SIM_SOURCES := $(sort $(wildcard tests/sim/*.c)) tests/lib/order_oracle.c
 SIM_OBJECTS := $(SIM_SOURCES:%.c=$(BUILD)/%.o)
 SIM := $(BUILD)/tests/sim/sim
 TEST_TOOLS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/tools/*.c)))
+PRELOADS := $(BUILD)/tests/lib/failing_malloc.so
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 
 .PHONY: all binary tests fuzz-targets clean help
@@ -61,7 +62,7 @@ FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)
 
 all: $(BINARY) ## build the worker (default)
 binary: $(BINARY)
-tests: $(TEST_BINARIES) $(TEST_TOOLS) $(SIM)
+tests: $(TEST_BINARIES) $(TEST_TOOLS) $(SIM) $(PRELOADS)
 fuzz-targets: $(FUZZ_TARGETS)
 
 # V=1 shows the commands.
@@ -97,6 +98,10 @@ $(BUILD)/common/version.o: CPPFLAGS += -DVERSION='"$(VERSION)"'
 
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(ARCHIVE)
 	$(call quiet,LINK,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(shell $(PKG_CONFIG) --libs $(TEST_PACKAGES))
+
+$(BUILD)/tests/lib/%.so: tests/lib/%.c tests/lib/%.h
+	@mkdir -p $(@D)
+	$(call quiet,LINK,$@) $(CC) $(CPPFLAGS) -std=c17 $(OPTIMIZE) $(WARNINGS) -fPIC -shared -o $@ $<
 
 $(BUILD)/tests/fuzz/%: LDFLAGS += -fsanitize=fuzzer
 

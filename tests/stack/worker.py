@@ -49,6 +49,7 @@ class Worker:
         self.name = name or f"worker-{stack.number()}"
         self.options = {"http.listen": "127.0.0.1:0", **options}
         self.arguments = arguments
+        self.variables = {}  # of its environment, beside the options
         self.process = stack.new_process(self.name)
         self.port = None
         stack.workers.append(self)
@@ -62,7 +63,8 @@ class Worker:
     def start(self, limit_s=20):
         """Starts it, again if need be, and waits until it serves HTTP."""
         seen = os.path.getsize(self.process.log) if os.path.exists(self.process.log) else 0
-        self.process.launch([binary(), "run", *self.arguments], env=environment(self.options))
+        self.process.launch([binary(), "run", *self.arguments],
+            env={**environment(self.options), **self.variables})
         self.port = wait_until(lambda: self._find_port(seen), limit_s, lambda: f"{self.name} is silent\n{self.log()}")
         return self
 
