@@ -1,9 +1,8 @@
 /* `run`: the worker. Builds, waits for a signal, leaves. */
-#include "worker/cli/cli.h"
+#include "worker/cli/accepted_loss.h"
 
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/parse.h"
 #include "common/version.h"
 #include "worker/observe/health.h"
 #include "worker/observe/http.h"
@@ -23,7 +22,6 @@ enum {
 	KAFKA_TIMEOUT_MS = 3000,
 	/* Of shutdown.timeout, kept for closing clients once records are settled. */
 	CLOSING_SHARE_PERCENT = 25,
-	LOSSES_MAX = 64,
 };
 
 /* ---- signals ---- */
@@ -51,47 +49,6 @@ static bool signalled(int wait_ms)
 	sigset_t set = leave_signals();
 	struct timespec wait = {wait_ms / 1000, (wait_ms % 1000) * 1000000L};
 	return sigtimedwait(&set, NULL, &wait) > 0;
-}
-
-/* ---- --accept-loss TOPIC:PARTITION:FROM-TO ---- */
-
-static bool parse_loss(char *text, struct accepted_loss *loss)
-{
-	char *range = strrchr(text, ':');
-	if (!range)
-		return false;
-	*range++ = '\0';
-	char *partition = strrchr(text, ':');
-	char *to = strchr(range, '-');
-	if (!partition || !to)
-		return false;
-	*partition++ = '\0';
-	*to++ = '\0';
-	int64_t number;
-	loss->topic = text;
-	if (!*text || !parse_int64_within(slice_of(partition), 0, INT32_MAX, &number) ||
-	    !parse_int64_within(slice_of(range), 0, INT64_MAX, &loss->range.from) ||
-	    !parse_int64_within(slice_of(to), loss->range.from, INT64_MAX, &loss->range.to))
-		return false;
-	loss->partition = (int32_t)number;
-	return true;
-}
-
-/* Owns: the topics point into strings that live as long as the process. */
-static int take_losses(struct cli *cli, struct accepted_loss *losses, size_t *count)
-{
-	const char *value;
-	for (*count = 0; (value = cli_next_value(cli, "accept-loss")); ++*count) {
-		if (*count == LOSSES_MAX)
-			return cli_fail(cli, EXIT_USAGE, "--accept-loss is given more than %d times", LOSSES_MAX);
-		char *text = strdup(value);
-		ENSURE(text);
-		if (!parse_loss(text, &losses[*count]))
-			return cli_fail(cli, EXIT_USAGE, "--accept-loss %s: not TOPIC:PARTITION:FROM-TO", value);
-	}
-	if (cli->argc > 1)
-		return cli_fail(cli, EXIT_USAGE, "unexpected argument '%s'", cli->argv[1]);
-	return EXIT_FINE;
 }
 
 /* ---- waiting for what it needs ---- */
@@ -212,13 +169,12 @@ static int leave(struct pipeline *p, int64_t timeout_s, int code)
 	return code;
 }
 
-static int run_pipeline(struct cli *cli, const uint8_t digest_key[16], const struct accepted_loss *losses,
-                        size_t loss_count)
+static int run_pipeline(struct cli *cli, const uint8_t digest_key[16], const struct losses *losses)
 {
 	const struct options *o = cli->options;
 	struct pipeline *p;
 	char error[256];
-	if (pipeline_start(o, digest_key, losses, loss_count, &p, error, sizeof(error)))
+	if (pipeline_start(o, digest_key, losses->items, losses->count, &p, error, sizeof(error)))
 		return cli_fail(cli, EXIT_CONFIG, "%s", error);
 	health_set(HEALTH_STARTED, true);
 	LOG(LOG_INFO, "started", LOG_S("topic", o->kafka_topic), LOG_S("group", o->kafka_group),
@@ -238,20 +194,15 @@ static int exit_code_of(enum waited w)
 	return w == WAITED_LEAVE ? EXIT_FINE : EXIT_CONFIG;
 }
 
-static int run(struct cli *cli)
+static int run_with(struct cli *cli, const struct losses *losses)
 {
 	const struct options *o = cli->options;
-	struct accepted_loss losses[LOSSES_MAX];
-	size_t loss_count;
-	int code = take_losses(cli, losses, &loss_count);
-	if (code != EXIT_FINE)
-		return code;
 	log_setup((enum log_format)o->log_format, (enum log_level)o->log_level);
 	block_signals();
 
 	char error[256];
 	if (*o->redis_url && gate_check_url(o->redis_url, error, sizeof(error)))
-		return cli_fail(cli, EXIT_CONFIG, "redis.url: %s", error);
+		return cli_fail(cli, EXIT_CONFIG, "%s", error);
 	metrics_build_label("version", program_version);
 	metrics_build_label("librdkafka", kafka_library_version());
 
@@ -264,10 +215,18 @@ static int run(struct cli *cli)
 	enum waited waited = wait_for_ledger(o, digest_key);
 	if (waited == WAITED_READY)
 		waited = wait_for_topics(o);
-	code = waited == WAITED_READY ? run_pipeline(cli, digest_key, losses, loss_count) : exit_code_of(waited);
+	int code = waited == WAITED_READY ? run_pipeline(cli, digest_key, losses) : exit_code_of(waited);
 	http_stop();
-	for (size_t i = 0; i < loss_count; i++)
-		free((char *)losses[i].topic);
+	return code;
+}
+
+static int run(struct cli *cli)
+{
+	struct losses losses;
+	int code = losses_take(&losses, cli);
+	if (code == EXIT_FINE)
+		code = run_with(cli, &losses);
+	losses_release(&losses);
 	return code;
 }
 

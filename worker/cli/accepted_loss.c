@@ -1,0 +1,48 @@
+#include "worker/cli/accepted_loss.h"
+
+#include "common/parse.h"
+
+#include <stdlib.h>
+
+/* A topic's name has no colon, but the first two colons from the right are found without relying on it. */
+bool accepted_loss_parse(const char *text, struct accepted_loss *loss)
+{
+	const char *range = strrchr(text, ':');
+	const char *partition = range ? memrchr(text, ':', (size_t)(range - text)) : NULL;
+	const char *dash = range ? strchr(range, '-') : NULL;
+	if (!partition || partition == text || !dash)
+		return false;
+	struct slice number = {partition + 1, (size_t)(range - partition - 1)};
+	struct slice first = {range + 1, (size_t)(dash - range - 1)};
+	struct accepted_loss parsed;
+	int64_t n;
+	if (!parse_int64_within(number, 0, INT32_MAX, &n) ||
+	    !parse_int64_within(first, 0, INT64_MAX, &parsed.range.from) ||
+	    !parse_int64_within(slice_of(dash + 1), parsed.range.from, INT64_MAX, &parsed.range.to))
+		return false;
+	parsed.partition = (int32_t)n;
+	parsed.topic = strndup(text, (size_t)(partition - text));
+	ENSURE(parsed.topic);
+	*loss = parsed;
+	return true;
+}
+
+int losses_take(struct losses *l, struct cli *cli)
+{
+	const char *value;
+	for (l->count = 0; (value = cli_next_value(cli, "accept-loss")); l->count++) {
+		if (l->count == LOSSES_MAX)
+			return cli_fail(cli, EXIT_USAGE, "--accept-loss is given more than %d times", LOSSES_MAX);
+		if (!accepted_loss_parse(value, &l->items[l->count]))
+			return cli_fail(cli, EXIT_USAGE, "--accept-loss %s: not TOPIC:PARTITION:FROM-TO", value);
+	}
+	if (cli->argc > 1)
+		return cli_fail(cli, EXIT_USAGE, "unexpected argument '%s'", cli->argv[1]);
+	return EXIT_FINE;
+}
+
+void losses_release(struct losses *l)
+{
+	while (l->count > 0)
+		free((char *)l->items[--l->count].topic);
+}
