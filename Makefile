@@ -136,7 +136,8 @@ down: ## stop them and remove their folder
 test: ## build and run all tests; SUITE=unit, ONLY=text narrow it
 	@tests/deps.sh test
 	@$(MAKE) --no-print-directory binary tests
-	@$(if $(or $(filter fuzz,$(SUITE)),$(if $(SUITE),,all)),$(MAKE) --no-print-directory SANITIZE=fuzz fuzz-targets)
+	@$(if $(or $(filter fuzz faults,$(SUITE)),$(if $(SUITE),,all)),\
+		$(MAKE) --no-print-directory SANITIZE=fuzz fuzz-targets binary)
 	@DW_TEST_FUZZ=$(abspath $(FUZZ_BUILD)) tests/run.py --build $(BUILD) --only '$(ONLY)' $(SUITE)
 
 fuzz: ## fuzz the parsers, SECONDS=60 each; TARGET=event takes one
