@@ -427,6 +427,27 @@ START_TEST(test_pg__idle_time_is_counted_behind_a_flush)
 }
 END_TEST
 
+/* libpq sends a long pipeline in pieces as it is built, so its first statements run before anything is flushed. */
+START_TEST(test_pg__idle_time_is_counted_behind_what_left_early)
+{
+	static const struct pg_statement longer = {"longer", "SELECT length($1::text)"};
+	enum { SIZE = 3 * PG_PIECE };
+	static char text[SIZE];
+	memset(text, 'x', SIZE);
+	struct pg *pg = open_session(false);
+	run(pg, "SET idle_in_transaction_session_timeout = 20");
+	struct pg_params *p = pg_params_new();
+	pg_put_text(p, (struct slice){text, SIZE});
+	expect(pg, pg_send(pg, &begin, NULL), PG_OK, "begin");
+	expect(pg, pg_send(pg, &longer, p), PG_OK, "longer");
+	bool notified = false;
+	expect(pg, pg_wait_notification(pg, 10000, &notified), PG_RETRY, "the server ends the session");
+	ck_assert(!pg_alive(pg));
+	pg_params_free(p);
+	pg_close(pg);
+}
+END_TEST
+
 /* Both directions are far beyond what sockets buffer: neither side may stop reading. */
 START_TEST(test_pg__large_pipeline_does_not_deadlock)
 {
@@ -500,6 +521,7 @@ int main(void)
 	tcase_add_test(c, test_pg__pipeline_tells_the_first_error_and_goes_on_clean);
 	tcase_add_test(c, test_pg__rollback_ends_what_is_open);
 	tcase_add_test(c, test_pg__idle_time_is_counted_behind_a_flush);
+	tcase_add_test(c, test_pg__idle_time_is_counted_behind_what_left_early);
 	tcase_add_test(c, test_pg__large_pipeline_does_not_deadlock);
 	tcase_add_test(c, test_pg__notifications_are_waited_for);
 	suite_add_tcase(suite, c);

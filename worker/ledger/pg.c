@@ -279,6 +279,12 @@ static void forget_prepared(struct pg *pg, const struct pg_statement *s)
 		pg->prepared[i] = pg->prepared[--pg->prepared_count];
 }
 
+/* Of the messages that one statement is, at the most: the values, a few numbers for each, names, heads. */
+static size_t bytes_on_the_wire(const struct pg_statement *s, const struct pg_params *params, bool prepare)
+{
+	return params->data.len + (size_t)params->count * 12 + strlen(s->name) + (prepare ? strlen(s->sql) : 0) + 128;
+}
+
 enum pg_result pg_send(struct pg *pg, const struct pg_statement *s, const struct pg_params *params)
 {
 	if (pg->dead)
@@ -290,7 +296,8 @@ enum pg_result pg_send(struct pg *pg, const struct pg_statement *s, const struct
 		params = &no_params;
 	struct sendable ready;
 	make_sendable(params, &ready);
-	if (find_prepared(pg, s) == pg->prepared_count) {
+	bool prepare = find_prepared(pg, s) == pg->prepared_count;
+	if (prepare) {
 		ENSURE(pg->prepared_count < PG_STATEMENTS_MAX);
 		if (!PQsendPrepare(pg->connection, s->name, s->sql, params->count, params->types))
 			return lost(pg, PQerrorMessage(pg->connection));
@@ -301,7 +308,9 @@ enum pg_result pg_send(struct pg *pg, const struct pg_statement *s, const struct
 	                         FORMAT_BINARY))
 		return lost(pg, PQerrorMessage(pg->connection));
 	owe(pg, PG_EXECUTE, s);
-	return PG_OK;
+	pg->unsynced += bytes_on_the_wire(s, params, prepare);
+	/* Some of it has left, and what it locked is not to outlive us, frozen in the middle of a pipeline. */
+	return pg->unsynced < PG_PIECE ? PG_OK : pg_flush(pg);
 }
 
 enum pg_result pg_flush(struct pg *pg)
@@ -312,6 +321,7 @@ enum pg_result pg_flush(struct pg *pg)
 	if (!PQpipelineSync(pg->connection))
 		return lost(pg, PQerrorMessage(pg->connection));
 	owe(pg, PG_SYNC, NULL);
+	pg->unsynced = 0;
 	return flush_all(pg);
 }
 
@@ -323,6 +333,7 @@ enum pg_result pg_sync(struct pg *pg)
 	if (!PQpipelineSync(pg->connection))
 		return lost(pg, PQerrorMessage(pg->connection));
 	pg->synced = true;
+	pg->unsynced = 0;
 	return flush_all(pg);
 }
 

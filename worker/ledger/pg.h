@@ -103,6 +103,7 @@ struct pg_statement {
 	const char *name; /* unique a connection */
 	const char *sql;
 };
+/* Stays here until the flush or sync, unless it is long: then it is flushed at once. */
 must_use enum pg_result pg_send(struct pg *pg, const struct pg_statement *s, const struct pg_params *params);
 /* Answers so far are wanted; the transaction goes on. From here on the server counts idle time, which it does not in
  * the middle of a pipeline: locks are not to be left behind without it. */

@@ -16,6 +16,7 @@ enum {
 	PG_PENDING_MAX = 128,   /* answers a pipeline may owe; a batch sends about ten statements */
 	PG_STATEMENTS_MAX = 64, /* distinct prepared statements a connection */
 	PG_ERROR_MAX = 512,
+	PG_PIECE = 8192,        /* bytes that libpq gathers in a pipeline; beyond, it sends what is there */
 	/* How long an answer may be overdue beyond statement_timeout, within which a server that is alive
 	 * would have cancelled the statement itself. */
 	PG_ANSWER_GRACE_MS = 5000,
@@ -54,6 +55,7 @@ struct pg {
 	int wait_ms;   /* longest wait for one answer; -1: until the kernel gives the peer up (keepalives) */
 	bool dead;     /* nothing more may be sent; ends with pg_close */
 	bool synced;   /* pg_sync was sent, its answer is owed; ends with pg_finish */
+	size_t unsynced; /* bytes of a pipeline behind the last Sync, counted rather too high */
 	int pending_first;
 	int pending_count;
 	struct pg_pending pending[PG_PENDING_MAX]; /* a ring */
