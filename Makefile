@@ -19,7 +19,7 @@ FUZZ_BUILD := $(BUILD)/fuzz
 # make SANITIZE=address (with undefined), SANITIZE=thread; objects go to a folder of their own. SANITIZE=fuzz is that of
 # `make fuzz`: clang, with its coverage for libFuzzer.
 ifdef SANITIZE
-BUILD := $(BUILD)/$(SANITIZE)
+override BUILD := $(BUILD)/$(SANITIZE)
 sanitizers := $(SANITIZE)
 ifeq ($(SANITIZE),address)
 sanitizers := address$(comma)undefined
@@ -34,6 +34,12 @@ OPTIMIZE := -O1 -g
 LINK_HARDENING := -pie -fsanitize=$(sanitizers)
 endif
 
+# make FAILPOINTS=1: the worker with the fail points of worker/failpoint.h, also with SANITIZE.
+ifdef FAILPOINTS
+override BUILD := $(BUILD)/failpoints
+CPPFLAGS += -DFAILPOINTS
+endif
+
 CPPFLAGS += -I. -I$(BUILD)/gen -D_GNU_SOURCE
 CFLAGS += -std=c17 -pthread $(OPTIMIZE) $(WARNINGS) $(HARDENING) -ffile-prefix-map=$(CURDIR)/= \
 	$(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
@@ -41,7 +47,7 @@ LDFLAGS += $(LINK_HARDENING) -pthread
 LDLIBS += $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null)
 
 # Everything but main is an archive, which the binary and the tests link.
-SOURCES := $(sort $(wildcard common/*.c schemas/*.c worker/options.c worker/*/*.c))
+SOURCES := $(sort $(wildcard common/*.c schemas/*.c worker/options.c worker/*/*.c)) $(if $(FAILPOINTS),worker/failpoint.c)
 MIGRATIONS := $(sort $(wildcard schemas/migrations/*.sql))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/gen/migrations.o
 ARCHIVE := $(BUILD)/libdelivery.a

@@ -4,6 +4,7 @@
 #include "schemas/migrations.h"
 #include "worker/cli/cli.h"
 #include "worker/cli/table.h"
+#include "worker/failpoint.h"
 
 #include <event2/event.h>
 #include <hiredis/hiredis.h>
@@ -78,6 +79,7 @@ static void print_json(const struct library *libraries, int schema)
 		json_put_close(&w, '}');
 	}
 	json_put_close(&w, '}');
+	FAIL_POINTS_PUT(&w);
 	json_put_close(&w, '}');
 	puts(text.data);
 	buf_release(&text);

@@ -337,6 +337,18 @@ enum pg_result pg_sync(struct pg *pg)
 	return flush_all(pg);
 }
 
+#ifdef FAILPOINTS
+void pg_let_execute(struct pg *pg)
+{
+	if (pg->dead)
+		return;
+	/* As pg_send itself does behind what is long. */
+	if (pg->unsynced > 0 && pg_flush(pg) != PG_OK)
+		return;
+	(void)poll_until(pg, POLLIN, deadline_in(pg->wait_ms));
+}
+#endif
+
 /* One command's answer and the NULL behind it. *answer is set only with PG_OK. */
 static enum pg_result take_answer(struct pg *pg, const char *sql, PGresult **answer)
 {

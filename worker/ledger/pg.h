@@ -111,6 +111,10 @@ must_use enum pg_result pg_flush(struct pg *pg);
 must_use enum pg_result pg_sync(struct pg *pg);
 must_use enum pg_result pg_receive(struct pg *pg, struct pg_rows **rows);
 must_use enum pg_result pg_finish(struct pg *pg);
+#ifdef FAILPOINTS
+/* For a crash between statements: returns when the server has executed what was sent so far, its answers unread. */
+void pg_let_execute(struct pg *pg);
+#endif
 /* Rolls an open transaction back and leaves the pipeline clean. */
 must_use enum pg_result pg_rollback(struct pg *pg);
 

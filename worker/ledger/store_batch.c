@@ -1,6 +1,7 @@
 /* One batch's transaction: two round trips, a handful of set-based statements. */
 #include "worker/ledger/store.h"
 
+#include "worker/failpoint.h"
 #include "worker/ledger/store_internal.h"
 
 #include <stdlib.h>
@@ -235,6 +236,7 @@ enum store_result store_begin(struct store *s, const struct history_epoch *expec
 		fill_orders(orders, count, answers[2]);
 		s->orders = answers[2];
 		answers[2] = NULL;
+		FAIL_POINT(after_begin);
 	}
 	for (int i = 0; i < 3; i++)
 		pg_rows_free(answers[i]);
@@ -447,11 +449,13 @@ static enum pg_result send_writes(struct store *s, const struct store_write *wri
 	put_orders(s->params, writes, count);
 	enum pg_result r = pg_send(s->pg, &write_orders, s->params);
 	*sent = 1;
+	FAIL_POINT_WITH(after_orders_sent, pg_let_execute(s->pg));
 	if (r == PG_OK && postings) {
 		pg_params_clear(s->params);
 		put_postings(s->params, writes, count);
 		r = pg_send(s->pg, &write_postings, s->params);
 		++*sent;
+		FAIL_POINT_WITH(after_postings_sent, pg_let_execute(s->pg));
 	}
 	if (r == PG_OK && postings) {
 		size_t moved = collect_movements(s, writes, count, postings);
@@ -459,6 +463,7 @@ static enum pg_result send_writes(struct store *s, const struct store_write *wri
 		put_balances(s->params, s->movements, moved);
 		r = pg_send(s->pg, &write_balances, s->params);
 		++*sent;
+		FAIL_POINT_WITH(after_balances_sent, pg_let_execute(s->pg));
 	}
 	if (r == PG_OK) {
 		pg_params_clear(s->params);
@@ -466,6 +471,7 @@ static enum pg_result send_writes(struct store *s, const struct store_write *wri
 		pg_put_int8(s->params, s->witness.batches + 1);
 		r = pg_send(s->pg, &write_witness, s->params);
 		++*sent;
+		FAIL_POINT_WITH(after_witness_sent, pg_let_execute(s->pg));
 	}
 	if (r == PG_OK) {
 		r = pg_send(s->pg, &commit, NULL);
@@ -485,6 +491,7 @@ enum store_result store_commit(struct store *s, const struct store_write *writes
 	enum pg_result r = send_writes(s, writes, count, &sent);
 	/* From here on the outcome is unknown until the answer to COMMIT, or an earlier error, is here. */
 	s->unknown = true;
+	FAIL_POINT_WITH(after_commit_sent, pg_let_execute(s->pg));
 	if (r == PG_OK)
 		r = receive_all(s, sent, NULL);
 	else
@@ -493,6 +500,7 @@ enum store_result store_commit(struct store *s, const struct store_write *writes
 		r = pg_finish(s->pg);
 	if (r != PG_OK)
 		return batch_failed(s, r);
+	FAIL_POINT(after_commit_answered);
 	s->unknown = false;
 	s->witness.batches++;
 	store_board_publish(s->settings.board, s->index, &s->witness);

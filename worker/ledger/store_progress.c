@@ -15,6 +15,7 @@
  */
 #include "worker/ledger/store.h"
 
+#include "worker/failpoint.h"
 #include "worker/ledger/store_internal.h"
 
 #include <stdio.h>
@@ -228,7 +229,9 @@ enum store_result store_assign(struct store *s, const char *group, struct store_
 		a[i].verdict = start_rule(&a[i].facts, a[i].accepted);
 	if (r == STORE_OK)
 		r = claim(s, group, a, count);
+	FAIL_POINT_IF(r == STORE_OK, after_claim_written);
 	r = finish(s, r);
+	FAIL_POINT_IF(r == STORE_OK, after_claim_committed);
 	store_session_end(s, unverified || *drawn_because);
 	return r;
 }
@@ -305,6 +308,7 @@ enum store_result store_progress(struct store *s, const char *group, const struc
 	r = verify(s, "FOR SHARE", expected, lsn);
 	if (r == STORE_OK)
 		r = write_positions(s, group, entries, count);
+	FAIL_POINT_IF(r == STORE_OK, after_progress_written);
 	return finish(s, r);
 }
 

@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "worker/failpoint.h"
 #include "worker/observe/lag.h"
 
 #include <stdio.h>
@@ -188,6 +189,7 @@ static void handle(struct consumer *c, const struct kafka_event *e, int64_t now_
 	case KAFKA_NOTHING:
 		return;
 	case KAFKA_RECORD:
+		FAIL_POINT(after_poll);
 		note_trouble(c, NULL);
 		intake_record(c, &e->record);
 		return;

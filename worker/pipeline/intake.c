@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "worker/failpoint.h"
 #include "worker/pipeline/copy.h"
 
 /* Owns: the record goes to a worker, by way of the queue. A crash from here to the COMMIT costs the
@@ -9,6 +10,7 @@
 static void dispatch(struct consumer *c, struct record *r)
 {
 	dispatch_put(c->settings.dispatch, r);
+	FAIL_POINT(after_dispatch);
 }
 
 static int64_t record_time(const struct partition *p, const struct kafka_record *k)
@@ -51,11 +53,13 @@ void intake_record(struct consumer *c, const struct kafka_record *k)
 	if (!tracker_enter(&p->tracker, k->offset, k->timestamp_us, &ticket))
 		return;
 	c->tally.consumed++;
+	FAIL_POINT(after_track);
 
 	struct event event;
 	struct decode_error error;
 	enum error_code code = event_decode(c->decoder, k->value, k->headers, k->header_count, record_time(p, k), &event,
 	                                    &error);
+	FAIL_POINT(after_decode);
 	struct record *r = take(c, p, k, code == ERROR_NONE ? &event : NULL, ticket);
 	if (code != ERROR_NONE) {
 		record_refuse(r, code, error.field, error.message);

@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/thread.h"
+#include "worker/failpoint.h"
 #include "worker/observe/health.h"
 #include "worker/observe/metrics.h"
 
@@ -201,6 +202,7 @@ static void answer_progress(struct keeper *k, struct keeper_job *job)
 		        .topic = e->partition->topic, .partition = e->partition->partition, .claim = e->claim,
 		        .position = e->position};
 	}
+	FAIL_POINT(before_progress_sent);
 	enum store_result r =
 	        store_progress(k->store, k->settings.group, &job->history, entries, job->count, &job->lsn);
 	note(k, r);

@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/prng.h"
 #include "common/thread.h"
+#include "worker/failpoint.h"
 #include "worker/observe/health.h"
 #include "worker/pipeline/consumer.h"
 #include "worker/pipeline/copy.h"
@@ -123,6 +124,8 @@ static void judge(struct outbox *o, struct record *r, enum kafka_delivery result
 {
 	switch (result) {
 	case KAFKA_DELIVERED:
+		FAIL_POINT_IF(record_is_dead_letter(r), after_dead_letter_delivered);
+		FAIL_POINT_IF(!record_is_dead_letter(r), after_deferral_delivered);
 		note_success(o, record_is_dead_letter(r));
 		record_list_append(&o->done, r);
 		return;
@@ -158,6 +161,8 @@ static bool send(struct outbox *o, struct record *r)
 		              &message);
 	r->attempts++;
 	int sent = kafka_producer_send(o->producer, &message, r);
+	FAIL_POINT_IF(dead_letter && !sent, after_dead_letter_sent);
+	FAIL_POINT_IF(!dead_letter && !sent, after_deferral_sent);
 	if (sent == KAFKA_QUEUE_FULL) {
 		r->attempts--;
 		return false;

@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/prng.h"
 #include "common/thread.h"
+#include "worker/failpoint.h"
 #include "worker/observe/health.h"
 #include "worker/pipeline/batch.h"
 #include "worker/pipeline/consumer.h"
@@ -110,9 +111,11 @@ static void admit(struct worker *w, struct batch *b)
 {
 	batch_digest(b, w->pool->settings.digest_key);
 	gate_lookup(w->gate, &b->records[0]->history, b->marks, b->count, b->done);
+	FAIL_POINT(after_lookup);
 	batch_remove(b, b->done, OUTCOME_DUPLICATE, &b->returned);
 	batch_drop_repeats(b);
 	limit_rates(w, b);
+	FAIL_POINT(after_admit);
 }
 
 /* ---- write ---- */
@@ -213,8 +216,10 @@ static void write_batch(struct worker *w, struct batch *b)
 		struct history_epoch history = b->records[0]->history;
 		enum store_result r = write_range(w, b, 0, b->count);
 		size_t marks = batch_sweep(b, clock_wall_us(), w->written);
+		FAIL_POINT_IF(marks > 0, before_mark);
 		/* Marked only now that it is committed; a crash before this line costs a look-up in PostgreSQL. */
 		gate_mark(w->gate, &history, w->written, marks);
+		FAIL_POINT_IF(marks > 0, after_mark);
 		if (r == STORE_OK) {
 			if (b->count > 0 && atomic_load(&w->pool->committed) > b->records[0]->rejected_at)
 				continue;
@@ -253,6 +258,7 @@ static double seconds_since(int64_t *from_us)
 static void work(struct worker *w, struct batch *b)
 {
 	int64_t at = clock_mono_us();
+	FAIL_POINT(after_take_batch);
 	histogram_observe(HISTOGRAM_BATCH_RECORDS, (double)b->count, 1);
 	batch_drop_unwanted(b);
 	if (b->count > 0)
@@ -262,6 +268,7 @@ static void work(struct worker *w, struct batch *b)
 		write_batch(w, b);
 	batch_judge_repeats(b);
 	histogram_observe(HISTOGRAM_BATCH_WRITE, seconds_since(&at), 1);
+	FAIL_POINT(before_settle);
 	/* Settled only now, so a crash before it means reading again, which has no further effect. */
 	records_return(&b->returned);                           /* the records are their consumers' */
 	outbox_put(w->pool->settings.outbox, &b->outgoing);     /* the records are the outbox's */

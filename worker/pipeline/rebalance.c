@@ -3,6 +3,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "worker/failpoint.h"
 #include "worker/observe/lag.h"
 
 #include <stdlib.h>
@@ -97,8 +98,10 @@ void rebalance_resolve(struct consumer *c, int64_t now_us)
 		p->resolving = true;
 		job->entries[job->count++] = (struct keeper_entry){.partition = p, .epoch = partition_epoch(p)};
 	}
-	if (job)
-		keeper_ask(c->settings.keeper, job);
+	if (!job)
+		return;
+	keeper_ask(c->settings.keeper, job);
+	FAIL_POINT(after_start_asked);
 }
 
 static void offsets_lost(struct partition *p, const struct keeper_entry *e)
@@ -239,6 +242,7 @@ void rebalance_revoked(struct consumer *c, const struct kafka_partition *partiti
 		log_partition("revoked", p);
 	}
 	settle_progress(c); /* what is settled by now need not wait for its turn */
+	FAIL_POINT(after_revocation);
 }
 
 void rebalance_lost(struct consumer *c, const struct kafka_partition *partitions, size_t count)

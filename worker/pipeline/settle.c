@@ -12,6 +12,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "worker/failpoint.h"
 
 #include <stdlib.h>
 
@@ -48,6 +49,7 @@ static void settle_record(struct consumer *c, struct record *r)
 	}
 	tracker_settle(&p->tracker, r->ticket);
 	count_and_free(c, r, r->outcome);
+	FAIL_POINT(after_settle);
 	if (p->paused)
 		consumer_fit_pause(c, p);
 }
@@ -85,6 +87,7 @@ void settle_progress(struct consumer *c)
 		return;
 	c->progress_asked = true;
 	keeper_ask(c->settings.keeper, job); /* the job is the keeper's until settle_answer */
+	FAIL_POINT(after_progress_asked);
 }
 
 void settle_answer(struct consumer *c, const struct keeper_job *job)
@@ -109,6 +112,7 @@ void settle_answer(struct consumer *c, const struct keeper_job *job)
 		    LOG_I("partition", p->partition));
 		rebalance_restart(c, p, clock_mono_us() + 1000000);
 	}
+	FAIL_POINT_IF(job->done, after_progress_answered);
 	settle_commit(c);
 }
 
@@ -139,11 +143,14 @@ void settle_commit(struct consumer *c)
 	c->commit_under_way = kafka_consumer_commit(c->kafka, c->scratch, count, metadata) == 0;
 	if (!c->commit_under_way)
 		settle_commit_answered(c, "not sent");
+	else
+		FAIL_POINT(after_offsets_sent);
 }
 
 void settle_commit_answered(struct consumer *c, const char *error)
 {
 	c->commit_under_way = false;
+	FAIL_POINT_IF(!error, after_offsets_answered);
 	metric_add(error ? METRIC_COMMIT_FAILED : METRIC_COMMIT_OK, 1);
 	if (error)
 		LOG(LOG_WARN, "commit failed", LOG_S("reason", error));
