@@ -117,7 +117,7 @@ $(SIM): $(SIM_OBJECTS) $(ARCHIVE)
 # The servers' side of it: tests/stack, tests/run.py. KAFKA=apache takes a real broker for the demo.
 STACK := DW_TEST_BUILD=$(abspath $(BUILD)) PYTHONPATH=tests python3 -m stack
 
-.PHONY: deps demo bench up down test fuzz soak
+.PHONY: deps demo bench up down test fuzz soak crash
 
 deps: ## install what build and demo lack (Debian, Ubuntu; root or sudo)
 	@tests/deps.sh build demo $(if $(filter apache,$(KAFKA)),kafka)
@@ -144,6 +144,7 @@ test: ## build and run all tests; SUITE=unit, ONLY=text narrow it
 	@$(MAKE) --no-print-directory binary tests
 	@$(if $(or $(filter fuzz faults,$(SUITE)),$(if $(SUITE),,all)),\
 		$(MAKE) --no-print-directory SANITIZE=fuzz fuzz-targets binary)
+	@$(if $(or $(filter faults,$(SUITE)),$(if $(SUITE),,all)),$(MAKE) --no-print-directory FAILPOINTS=1 binary)
 	@DW_TEST_FUZZ=$(abspath $(FUZZ_BUILD)) tests/run.py --build $(BUILD) --only '$(ONLY)' $(SUITE)
 
 fuzz: ## fuzz the parsers, SECONDS=60 each; TARGET=event takes one
@@ -154,6 +155,12 @@ fuzz: ## fuzz the parsers, SECONDS=60 each; TARGET=event takes one
 soak: ## the simulation with seeds of its own, on all cores; SECONDS=600
 	@$(MAKE) --no-print-directory $(SIM)
 	@$(SIM) --seconds $(or $(SECONDS),600) --jobs $(shell nproc)
+
+crash: ## kill, freeze, stop workers at every fail point; RUNS=5, SEED=n, ONLY=text
+	@tests/deps.sh test
+	@$(MAKE) --no-print-directory binary $(BUILD)/tests/tools/kafka_topics $(BUILD)/tests/tools/kafka_records
+	@$(MAKE) --no-print-directory FAILPOINTS=1 binary
+	@DW_TEST_BUILD=$(abspath $(BUILD)) tests/faults/crash.py $(RUNS:%=--runs %) $(SEED:%=--seed %) --only '$(ONLY)'
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -5,8 +5,9 @@ Runs the tests, suite by suite, and counts them.
     tests/run.py [--build DIR] [--only TEXT] [SUITE...]
 
 Suites, in this order: unit and component (one executable for each tests/<suite>/test_*.c, built by make), sim (blocks
-of seeds of the simulation, and those of tests/sim/seeds by name), conformance and integration (unittest,
-tests/<suite>/test_*.py; the integration tests of one run share one set of servers).
+of seeds of the simulation, and those of tests/sim/seeds by name), conformance (unittest, tests/conformance/test_*.py),
+fuzz (each target of tests/fuzz on its corpus and a bounded number of inputs), integration and faults (unittest; the
+tests of one run of each share one set of servers).
 --only takes the tests whose name holds TEXT. The last line is the count. Exit code 1 when a test failed or none ran.
 
 A C test that cannot run says so by a line `skipped: reason`; it counts as skipped then, not as passed.
@@ -257,6 +258,9 @@ def child_main(suite, only, path):
     folder = os.path.join(TESTS, suite)
     found = unittest.TestLoader().discover(folder, "test_*.py", folder)
     wanted = unittest.TestSuite(test for test in flatten(found) if only in test.id())
+    for test in list(wanted):
+        # For classes that begin their tests before it is their turn, several at a time.
+        getattr(test, "announce", lambda: None)()
     result = Result(LIMIT_S[suite])
     wanted.run(result)
     with open(path, "w", encoding="ascii") as out:

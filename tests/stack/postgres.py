@@ -3,6 +3,7 @@
 import csv
 import glob
 import io
+import itertools
 import os
 import re
 import shutil
@@ -45,7 +46,7 @@ class Postgres(Server):
         self.user = unprivileged_user()
         self.binaries = find_binaries()
         self.data = os.path.join(folder, "postgres")
-        self.databases = 0
+        self.numbers = itertools.count(1)
 
     def init(self):
         os.mkdir(self.data, 0o700)
@@ -91,8 +92,7 @@ class Postgres(Server):
 
     def new_database(self, name=None):
         """Creates an empty database that the workers' role owns. Returns its name."""
-        self.databases += 1
-        name = name or f"ledger_{self.databases}"
+        name = name or f"ledger_{next(self.numbers)}"
         self.psql(f"CREATE DATABASE {name} OWNER {self.ROLE}", "postgres")
         return name
 

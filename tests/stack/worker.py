@@ -50,6 +50,7 @@ class Worker:
         self.options = {"http.listen": "127.0.0.1:0", **options}
         self.arguments = arguments
         self.variables = {}  # of its environment, beside the options
+        self.program = None  # when it is to be another build than binary()
         self.process = stack.new_process(self.name)
         self.port = None
         stack.workers.append(self)
@@ -63,7 +64,7 @@ class Worker:
     def start(self, limit_s=20):
         """Starts it, again if need be, and waits until it serves HTTP."""
         seen = os.path.getsize(self.process.log) if os.path.exists(self.process.log) else 0
-        self.process.launch([binary(), "run", *self.arguments],
+        self.process.launch([self.program or binary(), "run", *self.arguments],
             env={**environment(self.options), **self.variables})
         self.port = wait_until(lambda: self._find_port(seen), limit_s, lambda: f"{self.name} is silent\n{self.log()}")
         return self
