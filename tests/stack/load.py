@@ -1,11 +1,17 @@
 """Traffic and observation that go on beside a test: threads that end with their block."""
 
+import os
 import random
 import re
 import threading
 
 from . import traffic
 from .events import Expected, delivered
+
+
+def scaled(quick, full):
+    """The size of a case: `full` where the environment says DW_TEST_SCALE=full."""
+    return full if os.environ.get("DW_TEST_SCALE") == "full" else quick
 
 
 class _Beside:
@@ -77,7 +83,10 @@ class Vitals(_Beside):
         self.ready = set()  # statuses of /readyz
         self.degraded = set()  # every `what` that was 1
         self.unequal = []  # scrapes that were not conserved
+        self.down = set()  # every dependency whose dependency_up was 0
         self.in_flight_max = 0
+        self.memory_first = memory_bytes(worker)
+        self.memory_max = 0  # resident
 
     def step(self):
         status, text = self.worker.get("/livez")
@@ -86,10 +95,12 @@ class Vitals(_Beside):
         self.ready.add(self.worker.get("/readyz")[0])
         metrics = self.worker.metrics()
         self.degraded |= {what for what, value in metrics.by("degraded", "what").items() if value}
+        self.down |= {name for name, value in metrics.by("dependency_up", "dependency").items() if not value}
         consumed, accounted = metrics.conservation()
         if consumed != accounted:
             self.unequal.append((consumed, accounted))
         self.in_flight_max = max(self.in_flight_max, metrics.value("records_in_flight"))
+        self.memory_max = max(self.memory_max, memory_bytes(self.worker))
         self.samples += 1
 
 

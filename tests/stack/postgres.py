@@ -90,6 +90,11 @@ class Postgres(Server):
     def dsn(self, database):
         return f"postgresql://{self.ROLE}@127.0.0.1:{self.port}/{database}"
 
+    @staticmethod
+    def database_of(dsn):
+        """The name in a DSN of ours, or the name itself."""
+        return re.sub(r"^.*/", "", dsn)
+
     def new_database(self, name=None):
         """Creates an empty database that the workers' role owns. Returns its name."""
         name = name or f"ledger_{next(self.numbers)}"
@@ -98,7 +103,7 @@ class Postgres(Server):
 
     def psql(self, sql, database):
         """Runs SQL as superuser. Returns rows of text, NULL as None. `database` may be a DSN of this server."""
-        database = re.sub(r"^.*/", "", database)
+        database = self.database_of(database)
         command = ["psql", "-X", "-q", "-t", "--csv", "-P", "null=\\N", "-v", "ON_ERROR_STOP=1",
             "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database]
         env = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
