@@ -1,0 +1,113 @@
+"""What the cases about PostgreSQL and Redis share: proxies in front, what must hold meanwhile, and at the end."""
+
+import contextlib
+import subprocess
+import unittest
+
+from stack import Scene, StackError, shared, wait_until
+from stack.events import BASE_RULES, ledger_totals
+from stack.load import Load, Vitals
+from stack.proxy import Proxy
+
+MIB = 1024 * 1024
+IN_FLIGHT = 400
+OPTIONS = {"inflight.max": IN_FLIGHT, "batch.max": 50, "redis.timeout_ms": 200}
+
+
+class Session:
+    """A superuser's session on a scene's database. Statements run one after another; `begun` does not wait."""
+
+    def __init__(self, scene):
+        self.child = subprocess.Popen(["psql", "-X", "-q", "-t", "-A", "-h", "127.0.0.1", "-p", str(scene.postgres.port),
+            "-U", "postgres", "-d", scene.postgres.database_of(scene.dsn)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def run(self, sql):
+        """Returns what it says, when it is done."""
+        self.child.stdin.write(f"{sql};\n\\echo done\n")
+        self.child.stdin.flush()
+        said = []
+        while (line := self.child.stdout.readline()) != "done\n":
+            if not line:
+                raise StackError(f"psql left: {''.join(said)}")
+            said.append(line)
+        return "".join(said)
+
+    def close(self):
+        self.child.stdin.close()
+        self.child.stdout.close()
+        self.child.wait()
+
+
+class OutageCase(unittest.TestCase):
+    def proxy(self, server):
+        proxy = Proxy(server.port)
+        self.addCleanup(proxy.close)
+        return proxy
+
+    def session(self, scene):
+        session = Session(scene)
+        self.addCleanup(session.close)
+        return session
+
+    def scene(self, postgres=None, rules=BASE_RULES, **options):
+        scene = Scene(shared(), partitions=4, postgres=postgres, **{**OPTIONS, **options})
+        scene.apply_rules(rules)
+        return scene
+
+    def through(self, proxy, scene, **parameters):
+        """Options of a worker that reaches PostgreSQL through the proxy."""
+        query = "&".join(f"{name}={value}" for name, value in parameters.items())
+        return {"pg.dsn": scene.dsn.replace(f":{scene.postgres.port}/", f":{proxy.port}/") + (query and f"?{query}")}
+
+    def wait_credits(self, scene, more=1, limit_s=40):
+        """Until that many more orders are credited."""
+        before = ledger_totals(scene)[0]
+        wait_until(lambda: ledger_totals(scene)[0] >= before + more, limit_s,
+            lambda: f"stuck at {before} orders\n" + "\n".join(worker.log() for worker in scene.stack.workers[-1:]))
+
+    def wait_degraded(self, worker, what, value=1, limit_s=30):
+        worker.wait_until(lambda m: m.value("degraded", what=what) == value, limit_s, f"degraded{{{what}}} = {value}")
+
+    @contextlib.contextmanager
+    def fault(self, worker, degraded=(), down=(), always_ready=False):
+        """
+        Around a fault: the worker lives, is conserved, bounded, and says of itself nothing but what is so. `degraded`
+        and `down`: what it may, and in the end must, have shown.
+        """
+        with Vitals(worker) as vitals:
+            yield vitals
+        self.assertGreater(vitals.samples, 5)
+        self.assertEqual(vitals.not_alive, [])
+        self.assertEqual(vitals.unequal, [])
+        # A consumer may overshoot by the record that it has in its hand.
+        self.assertLessEqual(vitals.in_flight_max, IN_FLIGHT + 1)
+        self.assertLess(vitals.memory_max - vitals.memory_first, 32 * MIB)
+        self.assertEqual(vitals.degraded, set(degraded))
+        self.assertEqual(vitals.down, set(down))
+        if always_ready:
+            self.assertEqual(vitals.ready, {200})
+
+    def recovered(self, scene, worker, load, assigned=1, limit_s=60):
+        """Drained, well, in the group as before, and exact. Returns the metrics."""
+        scene.wait_settled(worker, limit_s=limit_s)
+        worker.wait_ready()
+        metrics = worker.wait_until(lambda m: m.value("degraded") == 0 and m.value("records_in_flight") == 0 and
+            m.value("consumer_lag") == 0 and m.value("dependency_up") == 3, 30, "the worker to be well again")
+        # Nobody was sent away from the group meanwhile [I8], no good record was given up [I10].
+        self.assertEqual(metrics.value("rebalances_total", kind="lost"), 0)
+        self.assertEqual(metrics.value("rebalances_total", kind="assigned"), assigned)
+        self.assertEqual(metrics.value("dead_letters_total"), 0)
+        self.assertEqual(scene.read(scene.dlq), [])
+        wait_until(lambda: scene.committed() == scene.progress(scene.topic), 20,
+            lambda: f"Kafka has {scene.committed()}, PostgreSQL {scene.progress(scene.topic)}")
+        self.verdict(scene, load)
+        return metrics
+
+    def verdict(self, scene, load):
+        self.assertEqual(ledger_totals(scene), load.expected.totals())
+        code, text = scene.audit()
+        self.assertEqual(code, 0, text)
+
+
+__all__ = ["IN_FLIGHT", "MIB", "Load", "OutageCase", "Session"]
