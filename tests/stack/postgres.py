@@ -40,27 +40,28 @@ def find_binaries():
 class Postgres(Server):
     ROLE = "delivery"  # what workers connect as: no superuser, owns its databases
 
-    def __init__(self, folder, keeper):
+    def __init__(self, folder, keeper, name="postgres"):
         # An immediate shutdown ends the backends too and frees the shared memory, which SIGKILL does not.
-        super().__init__("postgres", folder, keeper, signal.SIGQUIT)
+        super().__init__(name, folder, keeper, signal.SIGQUIT)
         self.user = unprivileged_user()
         self.binaries = find_binaries()
-        self.data = os.path.join(folder, "postgres")
+        self.data = os.path.join(folder, name)
         self.numbers = itertools.count(1)
+
+    def _identity(self):
+        return {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []} if self.user else {}
 
     def init(self):
         os.mkdir(self.data, 0o700)
         sockets = os.path.join(self.folder, "socket")
         os.mkdir(sockets)
-        identity = {}
         if self.user:
             for path in (self.data, sockets):
                 os.chown(path, self.user.pw_uid, self.user.pw_gid)
-            identity = {"user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
         made = subprocess.run(
             [f"{self.binaries}/initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C",
                 "--no-sync"],
-            capture_output=True, text=True, cwd="/", **identity)
+            capture_output=True, text=True, cwd="/", **self._identity())
         if made.returncode:
             raise StackError(f"initdb: {made.stderr}")
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="ascii") as conf:
@@ -131,3 +132,37 @@ class Postgres(Server):
     def _copy(source, target):
         # cp keeps the owner, which shutil.copytree does not.
         subprocess.run(["cp", "-a", source, target], check=True)
+
+
+class Standby(Postgres):
+    """
+    A streaming copy of a running server, taken and followed over `port_to_source`, which may be a proxy's. Its
+    databases are the source's. Until promote() it is in recovery and serves reading.
+    """
+
+    def __init__(self, source, name, port_to_source):
+        super().__init__(source.folder, source.process.keeper, name)
+        self.source = source
+        self.port_to_source = port_to_source
+
+    def init(self):
+        os.mkdir(self.data, 0o700)
+        if self.user:
+            os.chown(self.data, self.user.pw_uid, self.user.pw_gid)
+        # The socket's folder comes with the configuration: its file is named after the port.
+        made = subprocess.run(
+            [f"{self.binaries}/pg_basebackup", "-D", self.data, "-h", "127.0.0.1", "-p", str(self.port_to_source),
+                "-U", "postgres", "-X", "stream", "-c", "fast", "-R", "--no-sync"],
+            capture_output=True, text=True, cwd="/", **self._identity())
+        if made.returncode:
+            raise StackError(f"pg_basebackup: {made.stderr}")
+
+    def replayed(self):
+        """The position up to which it has what the source had, as a number."""
+        return int(self.psql("SELECT pg_last_wal_replay_lsn() - '0/0'::pg_lsn", "postgres")[0][0])
+
+    def promote(self):
+        """Makes it a primary, on a timeline of its own; returns when it takes writes."""
+        if self.psql("SELECT pg_promote(true, 60)", "postgres") != [("t",)]:
+            raise StackError(f"not promoted\n{self.process.tail()}")
+        self.numbers = self.source.numbers

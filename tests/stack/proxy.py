@@ -49,6 +49,7 @@ class Act(enum.Enum):
     LOSE_BEFORE = enum.auto()  # the connection becomes a black hole before the text is passed on
     LOSE_AFTER = enum.auto()  # the same behind it
     HOLD = enum.auto()  # the text and all behind it wait `hold_s`, and arrive although the client may be gone
+    CUT_AND_HOLD = enum.auto()  # the same, the client being reset at once
     HOLD_ANSWER = enum.auto()  # passed on; whatever the server says waits `hold_s`
 
 
@@ -71,6 +72,14 @@ class Armed:
         with self._changed:
             if not self._changed.wait_for(lambda: self.fired >= times, limit_s):
                 raise StackError(f"{self.act.name} at {self.text!r}: {self.fired} times within {limit_s} s, not {times}")
+
+
+def _close(one, reset):
+    if one.fileno() < 0:
+        return
+    if reset:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    one.close()
 
 
 class _Pipe:
@@ -137,17 +146,17 @@ class _Link:
         return self.client, self.server
 
     def over(self):
-        # Nobody is left to answer, or both ways are shut.
-        return self.up.closed and (self.down.closed or self.down.ended and not self.down.queue)
+        return self.up.closed and self.down.ended and not self.down.queue
+
+    def lose_client(self):
+        """Resets the client; what it said before still goes up."""
+        self.up.ended = True
+        self.down.abandon()
+        _close(self.client, True)
 
     def close(self, reset):
         for one in self.sockets():
-            if reset:
-                try:
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                except OSError:
-                    pass
-            one.close()
+            _close(one, reset)
 
 
 def _drop_packets(one):
@@ -197,9 +206,11 @@ class Proxy:
         self.close()
 
     def close(self):
-        if self._thread.is_alive():
+        if not self._stopping:
             self._do(self._stop)
             self._thread.join()
+            self._wake.close()
+            self._woken.close()
 
     # commands
 
@@ -283,8 +294,7 @@ class Proxy:
                 self._turn()
         finally:
             self._cut(list(self._links), True)
-            for one in (self._listener, self._wake, self._woken):
-                one.close()
+            self._listener.close()
 
     def _turn(self):
         now = time.monotonic()
@@ -337,8 +347,7 @@ class Proxy:
         try:
             server = socket.create_connection(("127.0.0.1", self.server_port), timeout=2)
         except OSError:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            client.close()
+            _close(client, True)
             return
         for one in (client, server):
             one.setblocking(False)
@@ -373,10 +382,12 @@ class Proxy:
             link.up.put(data, due)
             return
         act = armed.act
-        if act is Act.HOLD:
+        if act in (Act.HOLD, Act.CUT_AND_HOLD):
             link.up.put(data[:start], due)
             link.up.held_until = now + armed.hold_s
             link.up.put(data[start:], due)
+            if act is Act.CUT_AND_HOLD:
+                link.lose_client()
             armed.fire()
         elif act is Act.HOLD_ANSWER:
             link.up.put(data, due)
@@ -443,7 +454,8 @@ class Proxy:
     def _lose(link):
         link.lost = True
         for one in link.sockets():
-            _drop_packets(one)
+            if one.fileno() >= 0:
+                _drop_packets(one)
 
     def _black_hole(self, existing, new):
         if existing:
@@ -470,6 +482,8 @@ class Proxy:
                 continue
             link.lost = False
             for one in link.sockets():
+                if one.fileno() < 0:
+                    continue
                 _pass_packets(one)
                 # A peer that gave up meanwhile said so into the black hole: its kernel is asked again.
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

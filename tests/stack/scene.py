@@ -57,6 +57,11 @@ class Scene:
         if migrate:
             self.command("migrate", check=0)
 
+    def move(self, postgres):
+        """Its database is on another server from now on: a copy that took over."""
+        self.postgres = postgres
+        self.dsn = self.options["pg.dsn"] = postgres.dsn(postgres.database_of(self.dsn))
+
     def command(self, *arguments, **more):
         """Runs a command of the worker with this scene's options, over which options= goes."""
         return run_command(*arguments, options={**self.options, **more.pop("options", {})}, **more)
