@@ -1,6 +1,7 @@
 """A private PostgreSQL cluster: trust on loopback, durable as in production, thrown away at the end."""
 
 import csv
+import errno
 import glob
 import io
 import itertools
@@ -39,6 +40,7 @@ def find_binaries():
 
 class Postgres(Server):
     ROLE = "delivery"  # what workers connect as: no superuser, owns its databases
+    DATABASE_OPTIONS = ""
 
     def __init__(self, folder, keeper, name="postgres"):
         # An immediate shutdown ends the backends too and frees the shared memory, which SIGKILL does not.
@@ -54,7 +56,7 @@ class Postgres(Server):
     def init(self):
         os.mkdir(self.data, 0o700)
         sockets = os.path.join(self.folder, "socket")
-        os.mkdir(sockets)
+        os.makedirs(sockets, exist_ok=True)
         if self.user:
             for path in (self.data, sockets):
                 os.chown(path, self.user.pw_uid, self.user.pw_gid)
@@ -99,7 +101,7 @@ class Postgres(Server):
     def new_database(self, name=None):
         """Creates an empty database that the workers' role owns. Returns its name."""
         name = name or f"ledger_{next(self.numbers)}"
-        self.psql(f"CREATE DATABASE {name} OWNER {self.ROLE}", "postgres")
+        self.psql(f"CREATE DATABASE {name} OWNER {self.ROLE} {self.DATABASE_OPTIONS}", "postgres")
         return name
 
     def psql(self, sql, database):
@@ -166,3 +168,54 @@ class Standby(Postgres):
         if self.psql("SELECT pg_promote(true, 60)", "postgres") != [("t",)]:
             raise StackError(f"not promoted\n{self.process.tail()}")
         self.numbers = self.source.numbers
+
+
+class SmallDiskPostgres(Postgres):
+    """
+    A cluster whose databases are on a tmpfs of their own, which can be filled. It is mounted in the server's own mount
+    namespace and gone with it, databases included; where we are not root, in a user namespace.
+    """
+
+    DISK_MIB = 48
+    DATABASE_OPTIONS = "TABLESPACE small"
+
+    def __init__(self, folder, keeper, name="postgres-small"):
+        super().__init__(folder, keeper, name)
+        self.disk = os.path.join(folder, f"{name}-disk")
+
+    def init(self):
+        super().init()
+        os.mkdir(self.disk, 0o755)
+
+    def launch(self):
+        server = [f"{self.binaries}/postgres", "-D", self.data, "-p", str(self.port)]
+        options = f"size={self.DISK_MIB}m,mode=700"
+        alone = ["unshare", "--mount"]
+        if self.user:
+            options += f",uid={self.user.pw_uid},gid={self.user.pw_gid}"
+            server = ["setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups", *server]
+        else:
+            alone += ["--user", "--map-current-user", "--keep-caps"]
+        self.process.launch([*alone, "sh", "-c", 'mount -t tmpfs -o "$1" none "$0" && shift && exec "$@"', self.disk,
+            options, *server])
+
+    def start(self):
+        super().start()
+        self.psql(f"CREATE TABLESPACE small LOCATION '{self.disk}'", "postgres")
+
+    def _filler(self):
+        return f"/proc/{self.process.pid}/root{self.disk}/filler"
+
+    def fill(self):
+        """Leaves not one page."""
+        with open(self._filler(), "wb", buffering=0) as filler:
+            try:
+                while True:
+                    filler.write(bytes(4096))
+            except OSError as full:
+                if full.errno != errno.ENOSPC:
+                    raise
+
+    def free(self):
+        if os.path.exists(self._filler()):
+            os.unlink(self._filler())
