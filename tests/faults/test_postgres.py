@@ -116,19 +116,24 @@ class HotLoad(Load):
 class LocksTest(OutageCase):
     def test_locks__taken_in_the_opposite_order_deadlock(self):
         scene = self.scene()
-        # Late enough that the cycle is there when the worker looks; the other session leaves the victim's part to it.
-        scene.psql(f"ALTER DATABASE {scene.postgres.database_of(scene.dsn)} SET deadlock_timeout = '200ms'")
+        # The worker looks for a cycle late enough for it to be there, and the other session later: it is no victim.
+        scene.psql(f"ALTER DATABASE {scene.postgres.database_of(scene.dsn)} SET deadlock_timeout = '500ms'")
         stop = threading.Event()
         other = self.session(scene)
         other.run("SET search_path = delivery; SET deadlock_timeout = '60s'")
         failed = []
 
+        def run(sql):
+            said = other.run(sql)
+            failed.extend(line for line in said.splitlines() if "ERROR" in line)
+            return said
+
         def lock_the_other_way():
             while not stop.wait(0.05):
-                said = [other.run(sql) for sql in (
-                    "BEGIN", "SELECT count(*) FROM (SELECT 1 FROM balances FOR UPDATE) b", "SELECT pg_sleep(0.1)",
-                    "SELECT count(*) FROM (SELECT 1 FROM orders ORDER BY order_id DESC FOR UPDATE) o", "COMMIT")]
-                failed.extend(line for line in said if "ERROR" in line)
+                run("BEGIN; SELECT count(*) FROM (SELECT 1 FROM balances FOR UPDATE) b")
+                while "t" not in run("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted") and not stop.is_set():
+                    pass
+                run("SELECT count(*) FROM (SELECT 1 FROM orders ORDER BY order_id DESC FOR UPDATE) o; COMMIT")
 
         def deadlocks():
             return int(scene.psql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")[0][0])
