@@ -34,6 +34,8 @@ ROOT = os.path.dirname(TESTS)
 # Seconds that a suite may take on two cores before the summary complains, and that one test may take at all.
 BUDGET_S = {"unit": 60, "component": 180, "sim": 60, "conformance": 120, "fuzz": 60, "integration": 900, "faults": 600}
 LIMIT_S = {"unit": 120, "component": 300, "sim": 120, "conformance": 300, "fuzz": 120, "integration": 300, "faults": 300}
+if os.environ.get("DW_TEST_SCALE") == "full":
+    LIMIT_S["faults"] *= 10
 C_SUITES = ("unit", "component")
 # Always the same seeds: a failure is there again the next time. make soak takes others.
 SIM_BLOCKS, SIM_BLOCK_SEEDS = 8, 250
