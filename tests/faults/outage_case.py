@@ -18,8 +18,8 @@ class Session:
     """A superuser's session on a scene's database. Statements run one after another; `begun` does not wait."""
 
     def __init__(self, scene):
-        self.child = subprocess.Popen(["psql", "-X", "-q", "-t", "-A", "-h", "127.0.0.1", "-p", str(scene.postgres.port),
-            "-U", "postgres", "-d", scene.postgres.database_of(scene.dsn)],
+        self.child = subprocess.Popen(["psql", "-X", "-q", "-t", "-A", "-h", "127.0.0.1",
+            "-p", str(scene.postgres.port), "-U", "postgres", "-d", scene.postgres.database_of(scene.dsn)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def run(self, sql):

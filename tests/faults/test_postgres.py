@@ -146,8 +146,8 @@ class LocksTest(OutageCase):
                 wait_until(lambda: scene.psql("SELECT 1 FROM orders LIMIT 1"), 20, worker.log)
                 rival.start()
                 try:
-                    wait_until(lambda: deadlocks() >= scaled(3, 100), scaled(60, 250), lambda: f"{deadlocks()} deadlocks",
-                        every_s=0.2)
+                    wait_until(lambda: deadlocks() >= scaled(3, 100), scaled(60, 250),
+                        lambda: f"{deadlocks()} deadlocks", every_s=0.2)
                 finally:
                     stop.set()
                     rival.join()

@@ -193,7 +193,8 @@ class SmallDiskPostgres(Postgres):
         alone = ["unshare", "--mount"]
         if self.user:
             options += f",uid={self.user.pw_uid},gid={self.user.pw_gid}"
-            server = ["setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups", *server]
+            server = ["setpriv", f"--reuid={self.user.pw_uid}", f"--regid={self.user.pw_gid}", "--clear-groups",
+                *server]
         else:
             alone += ["--user", "--map-current-user", "--keep-caps"]
         self.process.launch([*alone, "sh", "-c", 'mount -t tmpfs -o "$1" none "$0" && shift && exec "$@"', self.disk,

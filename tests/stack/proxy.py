@@ -11,7 +11,8 @@ A relay on a port of its own in front of a server, which does on command what ne
         armed.wait(20)
 
 A black hole drops packets, those of TCP itself included, by a filter on the relay's sockets: nothing is acknowledged,
-so the peers' TCP timeouts decide, and after heal() retransmission brings what is still wanted. Needs Linux, no privilege.
+so the peers' TCP timeouts decide, and after heal() retransmission brings what is still wanted. Needs Linux, but no
+privilege.
 
 An armed text is looked for in what clients send, also across the borders of what arrives at once. One thread owns all
 connections; commands are carried out on it, so that they have taken effect when they return.
@@ -71,7 +72,7 @@ class Armed:
         """Waits until it was carried out that often."""
         with self._changed:
             if not self._changed.wait_for(lambda: self.fired >= times, limit_s):
-                raise StackError(f"{self.act.name} at {self.text!r}: {self.fired} times within {limit_s} s, not {times}")
+                raise StackError(f"{self.act.name} at {self.text!r}: {self.fired} of {times} times within {limit_s} s")
 
 
 def _close(one, reset):
