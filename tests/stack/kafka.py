@@ -1,6 +1,8 @@
-"""The brokers a stack can have: one node of Apache Kafka, or librdkafka's mock cluster."""
+"""The brokers a stack can have: one node of Apache Kafka, three of them, or librdkafka's mock cluster."""
 
 import base64
+import concurrent.futures
+import json
 import os
 import shutil
 import signal
@@ -16,32 +18,44 @@ POM = os.path.join(os.path.dirname(__file__), "kafka-pom.xml")
 # In full, so that Maven need not look up what the short name stands for.
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
-# One node that is broker and controller. Groups form at once (the broker's own default waits 3 s for
+# A node that is broker and controller. Groups form at once (the broker's own default waits 3 s for
 # members), nothing expires, nothing is made by a typing error. A killed broker's successor is let in when the
-# session of the dead one has run out.
+# session of the dead one has run out. What of three is not where it was before a broker died goes back there soon
+# after that broker's return.
 PROPERTIES = """
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
+node.id={node}
+controller.quorum.voters={voters}
+controller.quorum.election.timeout.ms=500
+controller.quorum.fetch.timeout.ms=1500
 controller.listener.names=CONTROLLER
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=5
-transaction.state.log.replication.factor=1
+default.replication.factor={replicas}
+offsets.topic.replication.factor={replicas}
+offsets.topic.num.partitions={offset_partitions}
+transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=2
-share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+leader.imbalance.check.interval.seconds=1
 log.retention.ms=-1
 log.retention.bytes=-1
+"""
+OFFSET_PARTITIONS = 5
+
+# Of one node: everybody may do what no ACL speaks of. Three would not let each other vote.
+AUTHORIZER = """
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
 """
 
 
@@ -78,56 +92,20 @@ def fetch_jars():
     return folder
 
 
-class ApacheKafka(Server):
-    LABEL = f"Apache Kafka {VERSION}, one node"
+def new_cluster_id():
+    # An id that begins with a dash would be taken for an option.
+    return "d" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
 
-    def __init__(self, folder, keeper, tools):
-        super().__init__("kafka", folder, keeper)
-        self.topics_tool = os.path.join(tools, "kafka_topics")
-        self.data = os.path.join(folder, "kafka")
-        self.properties = os.path.join(folder, "server.properties")
-        self.jars = None
 
-    def init(self):
-        self.jars = fetch_jars()
+class _Tools:
+    """What is asked of a broker by way of tools; subclasses have `brokers`, `topics_tool` and `jars`."""
 
     def _java(self, heap, main, *arguments):
         return ["java", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:-UsePerfData",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{self.jars}/*", main, *arguments]
 
-    def _configure(self):
-        """Ports may change from start to start, the storage and its cluster id stay."""
-        with open(self.properties, "w", encoding="ascii") as out:
-            out.write(PROPERTIES.format(port=self.port, controller=free_port(), data=self.data))
-        if os.path.isdir(self.data):
-            return
-        # An id that begins with a dash would be taken for an option.
-        cluster = "d" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
-        done = subprocess.run(
-            self._java("128m", "kafka.tools.StorageTool", "format", "-t", cluster, "-c", self.properties),
-            stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode:
-            raise StackError(f"kafka could not format its storage: {done.stderr or done.stdout}")
-
-    def launch(self):
-        self._configure()
-        self.process.launch(self._java("512m", "kafka.Kafka", self.properties))
-
-    def ready(self):
-        if not accepts(self.port):
-            return False
-        listed = subprocess.run(["kcat", "-L", "-b", self.brokers, "-m", "2"], capture_output=True, text=True)
-        return f"broker 1 at {self.brokers}" in listed.stdout
-
-    @property
-    def brokers(self):
-        return f"127.0.0.1:{self.port}"
-
-    def stop(self):
-        self.process.stop(signal.SIGTERM, 60)
-
     def topics(self, verb, *targets):
-        """create NAME:PARTITIONS[:KEY=VALUE,...], grow NAME:PARTITIONS, delete NAME, truncate NAME:PARTITION:OFFSET."""
+        """The verbs of tests/tools/kafka_topics.c."""
         done = subprocess.run([self.topics_tool, self.brokers, verb, *targets], capture_output=True, text=True)
         if done.returncode:
             raise StackError(done.stderr.strip())
@@ -141,6 +119,118 @@ class ApacheKafka(Server):
         if done.returncode or "Error:" in done.stdout:
             raise StackError(f"consumer group command: {done.stderr or done.stdout}")
         return done.stdout
+
+
+class ApacheKafka(_Tools, Server):
+    LABEL = f"Apache Kafka {VERSION}, one node"
+
+    def __init__(self, folder, keeper, tools, node=1, voters=None, cluster=None):
+        """`voters`: {node: controller's port} of all nodes of a cluster, and `cluster` its id."""
+        super().__init__("kafka", folder, keeper)
+        self.topics_tool = os.path.join(tools, "kafka_topics")
+        self.data = os.path.join(folder, "kafka")
+        self.properties = os.path.join(folder, "server.properties")
+        self.jars = None
+        self.node, self.voters, self.cluster = node, voters, cluster or new_cluster_id()
+
+    def init(self):
+        self.jars = fetch_jars()
+
+    def _configure(self):
+        """Ports may change from start to start, of one node alone, the storage and its cluster id stay."""
+        voters = self.voters or {self.node: free_port()}
+        with open(self.properties, "w", encoding="ascii") as out:
+            out.write(PROPERTIES.format(port=self.port, controller=voters[self.node], data=self.data, node=self.node,
+                voters=",".join(f"{node}@127.0.0.1:{port}" for node, port in voters.items()), replicas=len(voters),
+                offset_partitions=OFFSET_PARTITIONS))
+            if len(voters) == 1:
+                out.write(AUTHORIZER)
+        if os.path.isdir(self.data):
+            return
+        done = subprocess.run(
+            self._java("128m", "kafka.tools.StorageTool", "format", "-t", self.cluster, "-c", self.properties),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            raise StackError(f"kafka could not format its storage: {done.stderr or done.stdout}")
+
+    def launch(self):
+        self._configure()
+        self.process.launch(self._java("512m", "kafka.Kafka", self.properties))
+
+    def ready(self):
+        if not accepts(self.port):
+            return False
+        listed = subprocess.run(["kcat", "-L", "-b", self.brokers, "-m", "2"], capture_output=True, text=True)
+        return f"broker {self.node} at {self.brokers}" in listed.stdout
+
+    @property
+    def brokers(self):
+        return f"127.0.0.1:{self.port}"
+
+    def stop(self):
+        self.process.stop(signal.SIGTERM, 60)
+
+
+class KafkaCluster(_Tools):
+    """Three nodes of Apache Kafka; everything is replicated to all of them."""
+
+    LABEL = f"Apache Kafka {VERSION}, three nodes"
+
+    def __init__(self, folder, keeper, tools):
+        self.topics_tool = os.path.join(tools, "kafka_topics")
+        self.jars = None
+        voters = {node: free_port() for node in (1, 2, 3)}
+        cluster = new_cluster_id()
+        self.nodes = {}
+        for node in voters:
+            own = os.path.join(folder, f"node-{node}")
+            os.mkdir(own)
+            self.nodes[node] = ApacheKafka(own, keeper, tools, node, voters, cluster)
+
+    def init(self):
+        self.jars = fetch_jars()
+        for node in self.nodes.values():
+            node.init()
+
+    def _each(self, order):
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            for obeyed in [pool.submit(order, node) for node in self.nodes.values()]:
+                obeyed.result()
+
+    def start(self):
+        """Starts those that do not run."""
+        self._each(lambda node: node.process.alive() or node.start())
+
+    def stop(self):
+        self._each(ApacheKafka.stop)
+
+    def kill(self):
+        self._each(ApacheKafka.kill)
+
+    def end(self):
+        for node in self.nodes.values():
+            node.end()
+
+    @property
+    def brokers(self):
+        return ",".join(node.brokers for node in self.nodes.values())
+
+    def leaders(self, topic):
+        """{partition: (its leader's node, nodes in sync)}; no leader is -1."""
+        alive = ",".join(node.brokers for node in self.nodes.values() if node.process.alive())
+        listed = subprocess.run(["kcat", "-L", "-J", "-b", alive, "-t", topic], capture_output=True, text=True)
+        if listed.returncode:
+            raise StackError(f"kcat: {listed.stderr.strip()}")
+        partitions = json.loads(listed.stdout)["topics"][0]["partitions"]
+        return {row["partition"]: (row["leader"], sorted(each["id"] for each in row["isrs"])) for row in partitions}
+
+    def coordinator(self, group):
+        """The node that coordinates a group: the leader of the partition that the group's name falls on; -1: none."""
+        number = 0
+        for unit in group.encode():
+            number = (31 * number + unit) & 0xffffffff
+        number = abs(number - (1 << 32) if number >> 31 else number)
+        return self.leaders("__consumer_offsets")[number % OFFSET_PARTITIONS][0]
 
 
 class MockKafka:
@@ -188,6 +278,9 @@ class MockKafka:
 
     def kill(self):
         self.process.kill()
+
+    def end(self):
+        self.process.end()
 
     def freeze(self):
         self.process.freeze()

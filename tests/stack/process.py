@@ -223,6 +223,9 @@ class Server:
     def kill(self):
         self.process.kill()
 
+    def end(self):
+        self.process.end()
+
     def freeze(self):
         self.process.freeze()
 

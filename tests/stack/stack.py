@@ -19,13 +19,13 @@ import tempfile
 import threading
 
 from . import traffic
-from .kafka import ApacheKafka, MockKafka
+from .kafka import ApacheKafka, KafkaCluster, MockKafka
 from .postgres import Postgres
 from .process import Janitor, Process, StackError
 from .redis import Redis
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BROKERS = {"apache": ApacheKafka, "mock": MockKafka}
+BROKERS = {"apache": ApacheKafka, "cluster": KafkaCluster, "mock": MockKafka}
 
 
 def build_folder():
@@ -100,8 +100,8 @@ class Stack:
         if self.closed:
             return
         self.closed = True
-        for process in [worker.process for worker in self.workers] + [server.process for server in self.servers()]:
-            process.end()
+        for each in [worker.process for worker in self.workers] + self.servers():
+            each.end()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.janitor.dismiss()
 

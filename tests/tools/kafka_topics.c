@@ -6,6 +6,10 @@
  *     kafka_topics BROKERS delete NAME...
  *     kafka_topics BROKERS truncate NAME:PARTITION:OFFSET...           deletes the records below
  *     kafka_topics BROKERS configure NAME:KEY=VALUE...                 sets that one property, all others to defaults
+ *     kafka_topics BROKERS deny NAME...                                nobody may write to it, until
+ *     kafka_topics BROKERS allow NAME...                               takes that back
+ *
+ * Topics are made with the broker's own replication factor.
  *
  * Exit codes: 0; 1 with a line a failure on stderr; 2 usage.
  */
@@ -117,7 +121,7 @@ static bool set_configs(rd_kafka_NewTopic_t *topic, char *pairs)
 static bool create(rd_kafka_t *client, rd_kafka_queue_t *queue, const struct target *t)
 {
 	char reason[256];
-	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(t->name, (int)t->number, 1, reason, sizeof(reason));
+	rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(t->name, (int)t->number, -1, reason, sizeof(reason));
 	if (!topic)
 		return complain(t->name, reason);
 	bool fine = !t->rest || set_configs(topic, t->rest);
@@ -194,12 +198,60 @@ static bool configure(rd_kafka_t *client, rd_kafka_queue_t *queue, char *argumen
 	return report(event) && fine;
 }
 
+/* A first ACL on a topic ends what everybody might do with it before. */
+static bool add_acl(rd_kafka_t *client, rd_kafka_queue_t *queue, const char *name, rd_kafka_AclOperation_t operation,
+		    rd_kafka_AclPermissionType_t permission)
+{
+	char reason[256];
+	rd_kafka_AclBinding_t *acl =
+		rd_kafka_AclBinding_new(RD_KAFKA_RESOURCE_TOPIC, name, RD_KAFKA_RESOURCE_PATTERN_LITERAL, "User:*", "*",
+					operation, permission, reason, sizeof(reason));
+	if (!acl)
+		return complain(name, reason);
+	rd_kafka_CreateAcls(client, &acl, 1, NULL, queue);
+	rd_kafka_event_t *event = rd_kafka_queue_poll(queue, LIMIT_MS);
+	bool fine = true;
+	if (event && !rd_kafka_event_error(event)) {
+		size_t count;
+		const rd_kafka_acl_result_t **results =
+			rd_kafka_CreateAcls_result_acls(rd_kafka_event_CreateAcls_result(event), &count);
+		if (count > 0 && rd_kafka_acl_result_error(results[0]))
+			fine = complain(name, rd_kafka_error_string(rd_kafka_acl_result_error(results[0])));
+	}
+	rd_kafka_AclBinding_destroy(acl);
+	return report(event) && fine;
+}
+
+static bool deny(rd_kafka_t *client, rd_kafka_queue_t *queue, const char *name)
+{
+	return add_acl(client, queue, name, RD_KAFKA_ACL_OPERATION_ALL, RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW) &&
+	       add_acl(client, queue, name, RD_KAFKA_ACL_OPERATION_WRITE, RD_KAFKA_ACL_PERMISSION_TYPE_DENY);
+}
+
+static bool allow(rd_kafka_t *client, rd_kafka_queue_t *queue, const char *name)
+{
+	char reason[256];
+	rd_kafka_AclBindingFilter_t *filter = rd_kafka_AclBindingFilter_new(
+		RD_KAFKA_RESOURCE_TOPIC, name, RD_KAFKA_RESOURCE_PATTERN_LITERAL, NULL, NULL,
+		RD_KAFKA_ACL_OPERATION_ANY, RD_KAFKA_ACL_PERMISSION_TYPE_ANY, reason, sizeof(reason));
+	if (!filter)
+		return complain(name, reason);
+	rd_kafka_DeleteAcls(client, &filter, 1, NULL, queue);
+	bool fine = report(rd_kafka_queue_poll(queue, LIMIT_MS));
+	rd_kafka_AclBinding_destroy(filter);
+	return fine;
+}
+
 static bool obey(rd_kafka_t *client, rd_kafka_queue_t *queue, const char *verb, char *argument)
 {
 	if (!strcmp(verb, "delete"))
 		return delete_topic(client, queue, argument);
 	if (!strcmp(verb, "configure"))
 		return configure(client, queue, argument);
+	if (!strcmp(verb, "deny"))
+		return deny(client, queue, argument);
+	if (!strcmp(verb, "allow"))
+		return allow(client, queue, argument);
 	struct target t;
 	if (!parse_target(argument, &t))
 		return complain(argument, "NAME:NUMBER is wanted");
@@ -209,13 +261,13 @@ static bool obey(rd_kafka_t *client, rd_kafka_queue_t *queue, const char *verb, 
 		return grow(client, queue, &t);
 	if (!strcmp(verb, "truncate"))
 		return truncate_partition(client, queue, &t);
-	return complain(verb, "unknown; create, grow, delete, truncate or configure");
+	return complain(verb, "unknown; create, grow, delete, truncate, configure, deny or allow");
 }
 
 int main(int argc, char **argv)
 {
 	if (argc < 4) {
-		fprintf(stderr, "usage: kafka_topics BROKERS create|grow|delete|truncate|configure TARGET...\n");
+		fprintf(stderr, "usage: kafka_topics BROKERS create|grow|delete|truncate|configure|deny|allow TARGET...\n");
 		return 2;
 	}
 	char reason[256];
