@@ -51,23 +51,76 @@ def _bytes(word):
     return None if word == "-" else bytes.fromhex(word[1:])
 
 
+def _line(record):
+    line = f"{record.partition} 0 {record.timestamp_ms} {_word(record.key)} {_word(record.value)}"
+    for name, value in record.headers:
+        line += f" {_word(name.encode())} {_word(value)}"
+    return line + "\n"
+
+
+def _report(line):
+    return tuple(map(int, line.split(" ")))
+
+
 def send(brokers, topic, records, compression="none"):
     """
     Sends Records in order, acks=all. Returns (reports, what went wrong or None); a report is (index of the record,
     partition, offset, timestamp_ms). A record without a report may be in the topic or not.
     """
-    lines = []
-    for record in records:
-        line = f"{record.partition} 0 {record.timestamp_ms} {_word(record.key)} {_word(record.value)}"
-        for name, value in record.headers:
-            line += f" {_word(name.encode())} {_word(value)}"
-        lines.append(line + "\n")
-    reports, wrong = _call(brokers, "produce", topic, compression, data="".join(lines).encode())
-    return [tuple(map(int, report.split(" "))) for report in reports if report.count(" ") == 3], wrong
+    reports, wrong = _call(brokers, "produce", topic, compression, data="".join(map(_line, records)).encode())
+    return [_report(report) for report in reports if report.count(" ") == 3], wrong
+
+
+class Transactions:
+    """
+    A transactional producer. What it commits goes into the journal; what is open when the block ends stays open until
+    the broker's patience with it is over.
+    """
+
+    def __init__(self, brokers, topic, name, journal):
+        tool = os.path.join(build_folder(), "tests", "tools", "kafka_records")
+        self.topic, self.journal = topic, journal
+        self.lines, self.sent, self.reports = 0, [], []
+        self.child = subprocess.Popen([tool, brokers, "transact", topic, name], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.child.kill()
+        self.child.communicate()
+
+    def _order(self, lines):
+        """Returns the reports when it has been obeyed."""
+        self.child.stdin.write("".join(lines) + "say\n")
+        self.child.stdin.flush()
+        self.lines += len(lines) + 1
+        reports = []
+        while (line := self.child.stdout.readline()) != "said\n":
+            if not line:
+                raise StackError(f"the transactional producer left with {self.child.wait()}")
+            reports.append(_report(line))
+        return reports
+
+    def send(self, records):
+        """Records of the open transaction, or of a new one. Returns when they are in the log."""
+        before = self.lines - len(self.sent)
+        self.sent += records
+        self.reports += [(line - before, *rest) for line, *rest in self._order(list(map(_line, records)))]
+
+    def commit(self):
+        self._order(["commit\n"])
+        self.journal.record(self.topic, self.sent, self.reports)
+        self.sent, self.reports = [], []
+
+    def abort(self):
+        self._order(["abort\n"])
+        self.sent, self.reports = [], []
 
 
 def read(brokers, topic):
-    """All Records of a topic, in order within each partition."""
+    """All Records of a topic that may be read, in order within each partition."""
     records = []
     for line in _run(brokers, "consume", topic):
         partition, offset, timestamp_ms, key, value, *rest = line.split(" ")

@@ -2,14 +2,16 @@
  * Records byte for byte, which kcat can't send or show: null beside empty, binary headers, repeated ones.
  *
  *     kafka_records BROKERS produce TOPIC [CODEC]  a record a line from stdin, in order, acks=all
- *     kafka_records BROKERS consume TOPIC          all records up to the ends of the log, to stdout
+ *     kafka_records BROKERS transact TOPIC ID      the same, in transactions of that id
+ *     kafka_records BROKERS consume TOPIC          all records that may be read up to the ends of the log, to stdout
  *     kafka_records BROKERS committed GROUP TOPIC  a line a partition: PARTITION OFFSET METADATA
  *     kafka_records BROKERS ranges TOPIC...        a line a partition: TOPIC PARTITION START END
  *
  * A line is `PARTITION OFFSET TIMESTAMP_MS KEY VALUE [NAME VALUE]...`; of bytes: `-` is null, else `x` and their hex
  * digits. For produce, OFFSET is ignored, PARTITION -1 goes by key, TIMESTAMP_MS 0 is now; it prints `LINE PARTITION
  * OFFSET TIMESTAMP_MS` for each record that the broker acknowledged, LINE counted from 0. Of the others nothing is
- * known: exit 1 says that there are some.
+ * known: exit 1 says that there are some. For transact, a line `commit` or `abort` ends a transaction, and `say` is
+ * answered by `said` once all lines before it are reported; what is open at the end stays so.
  *
  * Exit codes: 0; 1 with a line on stderr; 2 usage.
  */
@@ -21,9 +23,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum {
 	LIMIT_MS = 30000,
+	LOOK_MS = 100,
 	/* A broker may be away that long while records wait. */
 	DELIVERY_LIMIT_MS = 120000,
 	REASON_MAX = 256,
@@ -133,32 +137,88 @@ static void on_report(rd_kafka_t *client, const rd_kafka_message_t *message, voi
 		       message->partition, message->offset, rd_kafka_message_timestamp(message, &type));
 }
 
-static void produce(const char *brokers, const char *topic, const char *codec)
+/* `failure`: where the reports leave the last error. */
+static rd_kafka_t *open_producer(const char *brokers, rd_kafka_resp_err_t *failure, const char *name, const char *value)
 {
-	rd_kafka_resp_err_t failure = RD_KAFKA_RESP_ERR_NO_ERROR;
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	set(conf, "acks", "all");
 	set(conf, "linger.ms", "5");
 	set(conf, "message.max.bytes", "10000000");
-	set(conf, "compression.codec", codec);
+	set(conf, name, value);
 	/* One request at a time: a retry must not reorder. */
 	set(conf, "max.in.flight", "1");
 	rd_kafka_conf_set_dr_msg_cb(conf, on_report);
-	rd_kafka_conf_set_opaque(conf, &failure);
-	rd_kafka_t *client = open_client(RD_KAFKA_PRODUCER, conf, brokers);
-	char *text = NULL;
-	size_t size = 0;
-	ssize_t len;
-	for (intptr_t line = 0; (len = getline(&text, &size, stdin)) > 0; line++) {
-		if (text[len - 1] == '\n')
-			text[len - 1] = '\0';
-		send_line(client, topic, text, line);
-	}
-	free(text);
+	rd_kafka_conf_set_opaque(conf, failure);
+	return open_client(RD_KAFKA_PRODUCER, conf, brokers);
+}
+
+/* Returns: false at the end; the line without its newline. */
+static bool next_line(char **text, size_t *size)
+{
+	ssize_t len = getline(text, size, stdin);
+	if (len > 0 && (*text)[len - 1] == '\n')
+		(*text)[len - 1] = '\0';
+	return len > 0;
+}
+
+static void flush(rd_kafka_t *client, const char *topic, const rd_kafka_resp_err_t *failure)
+{
 	bool late = rd_kafka_flush(client, DELIVERY_LIMIT_MS) != RD_KAFKA_RESP_ERR_NO_ERROR;
 	/* What was acknowledged is told all the same. */
-	if (late || failure)
-		die(topic, late ? "not all was delivered in time" : rd_kafka_err2str(failure));
+	if (late || *failure)
+		die(topic, late ? "not all was delivered in time" : rd_kafka_err2str(*failure));
+}
+
+static void produce(const char *brokers, const char *topic, const char *codec)
+{
+	rd_kafka_resp_err_t failure = RD_KAFKA_RESP_ERR_NO_ERROR;
+	rd_kafka_t *client = open_producer(brokers, &failure, "compression.codec", codec);
+	char *text = NULL;
+	size_t size = 0;
+	for (intptr_t line = 0; next_line(&text, &size); line++)
+		send_line(client, topic, text, line);
+	free(text);
+	flush(client, topic, &failure);
+	rd_kafka_destroy(client);
+}
+
+/* ---- transact ---- */
+
+static void check(const char *what, rd_kafka_error_t *error)
+{
+	if (error)
+		die(what, rd_kafka_error_string(error));
+}
+
+static void transact(const char *brokers, const char *topic, const char *id)
+{
+	rd_kafka_resp_err_t failure = RD_KAFKA_RESP_ERR_NO_ERROR;
+	rd_kafka_t *client = open_producer(brokers, &failure, "transactional.id", id);
+	char *text = NULL;
+	size_t size = 0;
+	bool open = false;
+	check("init", rd_kafka_init_transactions(client, LIMIT_MS));
+	for (intptr_t line = 0; next_line(&text, &size); line++) {
+		bool say = strcmp(text, "say") == 0, commit = strcmp(text, "commit") == 0;
+		if (!say && !commit && strcmp(text, "abort") != 0) {
+			if (!open)
+				check("begin", rd_kafka_begin_transaction(client));
+			open = true;
+			send_line(client, topic, text, line);
+			continue;
+		}
+		/* An abort would throw away what is not in the log yet. */
+		flush(client, topic, &failure);
+		if (say) {
+			puts("said");
+			fflush(stdout);
+			continue;
+		}
+		check(text, commit ? rd_kafka_commit_transaction(client, LIMIT_MS)
+				   : rd_kafka_abort_transaction(client, LIMIT_MS));
+		open = false;
+	}
+	free(text);
 	rd_kafka_destroy(client);
 }
 
@@ -224,7 +284,7 @@ static rd_kafka_t *open_consumer(const char *brokers, const char *group)
 	set(conf, "enable.auto.commit", "false");
 	set(conf, "enable.partition.eof", "true");
 	set(conf, "fetch.wait.max.ms", "20");
-	set(conf, "isolation.level", "read_uncommitted");
+	set(conf, "isolation.level", "read_committed");
 	return open_client(RD_KAFKA_CONSUMER, conf, brokers);
 }
 
@@ -258,6 +318,14 @@ static void committed(const char *brokers, const char *group, const char *topic)
 	rd_kafka_t *client = open_consumer(brokers, group);
 	rd_kafka_topic_partition_list_t *list = list_partitions(client, topic);
 	rd_kafka_resp_err_t err = rd_kafka_committed(client, list, LIMIT_MS);
+	/* The group's coordinator is moving, and answers when it knows what it takes over. */
+	for (int tries = 0; tries < LIMIT_MS / LOOK_MS && (err == RD_KAFKA_RESP_ERR_NOT_COORDINATOR ||
+							   err == RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS ||
+							   err == RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE);
+	     tries++) {
+		nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000L}, NULL);
+		err = rd_kafka_committed(client, list, LIMIT_MS);
+	}
 	if (err)
 		die(topic, rd_kafka_err2str(err));
 	for (int i = 0; i < list->cnt; i++) {
@@ -295,6 +363,8 @@ int main(int argc, char **argv)
 	const char *verb = argc > 2 ? argv[2] : "";
 	if ((argc == 4 || argc == 5) && strcmp(verb, "produce") == 0) {
 		produce(argv[1], argv[3], argc == 5 ? argv[4] : "none");
+	} else if (argc == 5 && strcmp(verb, "transact") == 0) {
+		transact(argv[1], argv[3], argv[4]);
 	} else if (argc == 4 && strcmp(verb, "consume") == 0) {
 		consume(argv[1], argv[3]);
 	} else if (argc == 5 && strcmp(verb, "committed") == 0) {
@@ -302,8 +372,9 @@ int main(int argc, char **argv)
 	} else if (argc >= 4 && strcmp(verb, "ranges") == 0) {
 		ranges(argv[1], argv + 3);
 	} else {
-		fprintf(stderr, "usage: kafka_records BROKERS produce TOPIC [CODEC] | consume TOPIC | committed GROUP TOPIC |"
-				" ranges TOPIC...\n");
+		fprintf(stderr,
+			"usage: kafka_records BROKERS produce TOPIC [CODEC] | transact TOPIC ID | consume TOPIC |"
+			" committed GROUP TOPIC | ranges TOPIC...\n");
 		return 2;
 	}
 	return fflush(stdout) == 0 ? 0 : 1;
