@@ -10,6 +10,8 @@ fuzz (each target of tests/fuzz on its corpus and a bounded number of inputs), i
 tests of one run of each share one set of servers).
 of seeds of the simulation, and those of tests/sim/seeds by name), conformance, integration and faults
 (unittest, tests/<suite>/test_*.py; the tests of one run of the last two share one set of servers).
+of seeds of the simulation, and those of tests/sim/seeds by name), conformance, integration and faults (unittest,
+tests/<suite>/test_*.py; the tests of one run of the last two share one set of servers).
 --only takes the tests whose name holds TEXT. The last line is the count. Exit code 1 when a test failed or none ran.
 
 A C test that cannot run says so by a line `skipped: reason`; it counts as skipped then, not as passed.

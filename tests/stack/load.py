@@ -6,7 +6,12 @@ import re
 import threading
 
 from . import traffic
-from .events import Expected, delivered
+from .events import Expected, delivered, event
+
+
+def scaled(quick, full):
+    """The size of a case: `full` where the environment says DW_TEST_SCALE=full."""
+    return full if os.environ.get("DW_TEST_SCALE") == "full" else quick
 
 
 def scaled(quick, full):
@@ -47,29 +52,43 @@ class _Beside:
 
 
 class Load(_Beside):
-    """Delivered orders, each of them twice or so, in no order worth the name. Its block must not outlive Kafka."""
+    """
+    Delivered orders, each of them twice or so, in no order worth the name. Its block must not outlive Kafka.
+    `poison` of a hundred records are none, `slow` of a hundred orders are of the partner "slow".
+    """
 
-    def __init__(self, scene, name="load", batch=100, pause_s=0.02):
+    def __init__(self, scene, name="load", batch=100, pause_s=0.02, poison=0, slow=0):
         super().__init__(pause_s)
         self.scene, self.name, self.batch = scene, name, batch
+        self.poison, self.slow = poison, slow
         self.random = random.Random(name)
         self.lock = threading.Lock()
         self.expected = Expected()
         self.records = 0
+        self.poisoned = 0
 
     def step(self):
         self.send(self.batch)
+
+    def _partner(self, number):
+        return "slow" if self.random.randrange(100) < self.slow else f"p{number % 7}"
+
+    def _bad(self, number):
+        name = f"{self.name}-bad-{number}"
+        return (f'{{"order_id":"{name}"', event(name, "lost"), event(name, timestamp="yesterday"))[number % 3]
 
     def send(self, count):
         """Also for the test itself, beside the block or without it."""
         with self.lock:
             first = len(self.expected.orders)
-            fresh = [delivered(f"{self.name}-{i}", self.random.randrange(100, 99999), f"c{i % 50}", f"p{i % 7}")
+            fresh = [delivered(f"{self.name}-{i}", self.random.randrange(100, 99999), f"c{i % 50}", self._partner(i))
                 for i in range(first, first + count)]
             again = self.random.sample(fresh, count // 2)
-            self.scene.produce(traffic.shuffled(fresh + again, first))
+            bad = [self._bad(self.poisoned + i) for i in range(count * self.poison // 100)]
+            self.scene.produce(traffic.shuffled(fresh + again + bad, first))
             self.expected.add(fresh)
-            self.records += count + count // 2
+            self.records += count + count // 2 + len(bad)
+            self.poisoned += len(bad)
 
 
 class Vitals(_Beside):
