@@ -122,6 +122,38 @@ class CopiesTest(FaultCase):
         self.unauthorised(lambda scene: scene.deferred, "deferred", self.SLOW, "deferred", 0,
             Expected(self.GOOD + self.SLOW))
 
+    def test_copies__a_refused_letter_goes_with_its_partition(self):
+        scene = self.scene(partitions=1, deferred_partitions=1)
+        kafka = shared().kafka
+        # The group gives its partitions in the order of its members' names.
+        with scene.worker(**{"kafka.client.id": "b"}) as first:
+            first.wait_until(lambda m: m.value("assigned_partitions") == 2, 30)
+            kafka.topics("deny", scene.dlq)
+            self.addCleanup(lambda: kafka.topics("allow", scene.dlq))
+            scene.produce([b"{"])
+            self.wait_degraded(first, "dead_letters")
+            with scene.worker(**{"kafka.client.id": "a"}) as second:
+                second.wait_until(lambda m: m.has("consumer_partition_paused", topic=scene.topic), 30, "the partition")
+                self.wait_degraded(second, "dead_letters")
+                # The other one has nothing to send any more, and so nothing that is refused.
+                self.wait_degraded(first, "dead_letters", 0)
+                self.assertEqual(second.metrics().value("degraded", what="dead_letters"), 1)
+                kafka.topics("allow", scene.dlq)
+                self.verdict(scene, first, second, expected=Expected(), letters=1)
+
+    def test_copies__too_large_to_defer_is_taken_now(self):
+        scene = self.scene(limits(per_second=1, burst=1), **{"rate.defer_ms": 600000})
+        scene.stack.configure_topic(scene.deferred, "max.message.bytes", "600")
+        large = [delivered(f"large-{i}", 100 + i, partner_id="slow", padding="x" * 600) for i in range(20)]
+        with scene.worker() as worker, Vitals(worker) as vitals:
+            worker.wait_logged("rules loaded")
+            scene.produce(large)
+            self.verdict(scene, worker, expected=Expected(large))
+            self.assertEqual(worker.metrics().value("records_settled_total", outcome="deferred"), 0)
+        self.assert_alive(vitals)
+        self.assertEqual(vitals.degraded, set())
+        self.assertEqual(scene.read(scene.deferred), [])
+
     def test_copies__letter_too_large_even_without_its_value(self):
         scene = self.scene(partitions=2)
         dlq = f"{scene.name}-small"
@@ -175,20 +207,35 @@ class ConflictsTest(FaultCase):
         self.assertEqual(set(self.letters(scene)), wanted)
 
     def test_conflicts__no_letter_before_the_commit(self):
-        scene = self.scene(partitions=2, **{"pg.statement_timeout_ms": 200})
+        """A batch of orders and what contradicts them is rolled back again and again: nothing is contradicted yet."""
+        scene = self.scene(partitions=1, workers=1)
         count = 30
-        scene.produce([self.claims(i, who, 0) for who in "ab" for i in range(count)], partition=0)
-        scene.produce([self.claims(i, "b", 1) for i in range(count)] + [b"{"], partition=1)
+        scene.psql("""
+            CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                IF NEW.order_id = 'first' THEN
+                    PERFORM pg_advisory_xact_lock_shared(1);
+                ELSIF NOT pg_try_advisory_xact_lock_shared(2) THEN
+                    RAISE EXCEPTION 'not now' USING ERRCODE = '40001';
+                END IF;
+                RETURN NEW;
+            END $$;
+            CREATE TRIGGER hold BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION hold()""")
         with Session(scene) as session, scene.worker() as worker, Vitals(worker) as vitals:
-            session.lock()
-            # Decided on several times over, and rolled back as often.
-            worker.wait_until(lambda m: m.value("pg_transactions_total", result="retried") > 8, 30, "rollbacks")
+            session.run("SELECT pg_advisory_lock(1), pg_advisory_lock(2)")
+            scene.produce([delivered("first")])
+            worker.wait_until(lambda m: m.value("records_in_flight") == 1, 20)
+            # While that one is written they come together, and are the next batch.
+            scene.produce([self.claims(i, who, 0) for i in range(count) for who in "ab"] + [b"{"])
+            worker.wait_until(lambda m: m.value("records_in_flight") == 1 + 2 * count, 20)
+            session.run("SELECT pg_advisory_unlock(1)")
+            worker.wait_until(lambda m: m.value("pg_transactions_total", result="retried") > 4, 30, "rollbacks")
+            self.assertEqual(ledger_totals(scene)[0], 1)
             self.assertEqual([letter.value for letter in scene.read(scene.dlq)], [b"{"])
-            self.assertEqual(worker.metrics().value("dead_letters_total"), 1)
-            session.unlock()
+            session.run("SELECT pg_advisory_unlock(2)")
             scene.check(worker)
             self.assert_well(scene, worker)
-            self.assert_conflicts(scene, count)
+            self.assertEqual(len(self.letters(scene)), count + 1)
         self.assert_alive(vitals)
 
     def test_conflicts__across_partitions_and_workers_while_batches_are_rolled_back(self):

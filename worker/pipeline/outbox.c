@@ -61,6 +61,11 @@ static enum metric degraded_metric(bool dead_letter)
 	return dead_letter ? METRIC_DEGRADED_DEAD_LETTERS : METRIC_DEGRADED_DEFERRED;
 }
 
+static const char *topic_of(const struct outbox *o, bool dead_letter)
+{
+	return dead_letter ? o->settings.dlq_topic : o->settings.deferred_topic;
+}
+
 static void note_failure(struct outbox *o, const struct record *r, const char *reason)
 {
 	bool dead_letter = record_is_dead_letter(r);
@@ -68,18 +73,22 @@ static void note_failure(struct outbox *o, const struct record *r, const char *r
 	if (o->failing[dead_letter])
 		return;
 	o->failing[dead_letter] = true;
-	LOG(LOG_ERROR, "copies are refused, trying on",
-	    LOG_S("topic", dead_letter ? o->settings.dlq_topic : o->settings.deferred_topic), LOG_S("reason", reason));
+	LOG(LOG_ERROR, "copies are refused, trying on", LOG_S("topic", topic_of(o, dead_letter)),
+	    LOG_S("reason", reason));
+}
+
+static void end_failure(struct outbox *o, bool dead_letter)
+{
+	o->failing[dead_letter] = false;
+	metric_set(degraded_metric(dead_letter), 0);
 }
 
 static void note_success(struct outbox *o, bool dead_letter)
 {
 	if (!o->failing[dead_letter])
 		return;
-	o->failing[dead_letter] = false;
-	metric_set(degraded_metric(dead_letter), 0);
-	LOG(LOG_INFO, "copies are taken again",
-	    LOG_S("topic", dead_letter ? o->settings.dlq_topic : o->settings.deferred_topic));
+	end_failure(o, dead_letter);
+	LOG(LOG_INFO, "copies are taken again", LOG_S("topic", topic_of(o, dead_letter)));
 }
 
 /* Exponential from the first failure on, with jitter so that records do not come in waves. */
@@ -196,6 +205,25 @@ static void send_due(struct outbox *o)
 	record_list_join(&o->waiting, &waiting);
 }
 
+static bool is_awaited(const struct outbox *o, bool dead_letter)
+{
+	const struct record *r = o->waiting.first;
+	while (r && record_is_dead_letter(r) != dead_letter)
+		r = r->next;
+	return r || o->under_way > 0;
+}
+
+/* What was refused may have gone with its partition, and no delivery tells the end of that. */
+static void note_unwanted(struct outbox *o)
+{
+	for (int dead_letter = 0; dead_letter < 2; dead_letter++) {
+		if (!o->failing[dead_letter] || is_awaited(o, dead_letter))
+			continue;
+		end_failure(o, dead_letter);
+		LOG(LOG_INFO, "refused copies are wanted no more", LOG_S("topic", topic_of(o, dead_letter)));
+	}
+}
+
 static bool is_over(struct outbox *o)
 {
 	if (!atomic_load(&o->stopping))
@@ -213,6 +241,7 @@ static void *run(void *argument)
 		record_list_join(&o->waiting, &o->arrived);
 		mutex_unlock(&o->lock);
 		send_due(o);
+		note_unwanted(o);
 		kafka_producer_poll(o->producer, POLL_MS);
 		records_return(&o->done); /* the records are their consumers' */
 	}
