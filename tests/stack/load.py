@@ -14,11 +14,6 @@ def scaled(quick, full):
     return full if os.environ.get("DW_TEST_SCALE") == "full" else quick
 
 
-def scaled(quick, full):
-    """The size of a case: `full` where the environment says DW_TEST_SCALE=full."""
-    return full if os.environ.get("DW_TEST_SCALE") == "full" else quick
-
-
 class _Beside:
     """A thread that repeats `step` until the block ends, with `pause_s` in between; its error is the block's."""
 
