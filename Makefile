@@ -74,7 +74,10 @@ fuzz-targets: $(FUZZ_TARGETS)
 # V=1 shows the commands.
 quiet = $(if $(V),,@printf '  %-6s %s\n' $(1) $(2);)
 
-$(BINARY): $(BUILD)/worker/main.o $(if $(filter thread,$(SANITIZE)),$(BUILD)/tests/lib/tsan_threads.o) $(ARCHIVE)
+# ThreadSanitizer has to see librdkafka's threads and locks.
+THREADS_SEEN := $(if $(filter thread,$(SANITIZE)),$(BUILD)/tests/lib/tsan_threads.o)
+
+$(BINARY): $(BUILD)/worker/main.o $(THREADS_SEEN) $(ARCHIVE)
 	$(call quiet,LINK,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(ARCHIVE): $(OBJECTS)
@@ -102,7 +105,7 @@ $(BUILD)/gen/migrations.c: SHELL := /bin/bash
 $(BUILD)/common/version.o: VERSION
 $(BUILD)/common/version.o: CPPFLAGS += -DVERSION='"$(VERSION)"'
 
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(ARCHIVE)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(THREADS_SEEN) $(ARCHIVE)
 	$(call quiet,LINK,$@) $(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(shell $(PKG_CONFIG) --libs $(TEST_PACKAGES))
 
 $(BUILD)/tests/lib/%.so: tests/lib/%.c tests/lib/%.h

@@ -13,8 +13,14 @@ of seeds of the simulation, and those of tests/sim/seeds by name), conformance, 
 of seeds of the simulation, and those of tests/sim/seeds by name), conformance, integration and faults (unittest,
 tests/<suite>/test_*.py; the tests of one run of the last two share one set of servers).
 --only takes the tests whose name holds TEXT. The last line is the count. Exit code 1 when a test failed or none ran.
+of seeds of the simulation, and those of tests/sim/seeds by name), conformance and integration (unittest,
+tests/<suite>/test_*.py; the integration tests of one run share one set of servers), address and thread (a few of the
+others once more, under sanitizers, from a build beside this one that is made here).
+--only takes the tests whose name holds TEXT, or one of several with commas between. The last line is the count. Exit
+code 1 when a test failed or none ran.
 
-A C test that cannot run says so by a line `skipped: reason`; it counts as skipped then, not as passed.
+A C test that cannot run says so by a line `skipped: reason`; it counts as skipped then, not as passed. What a sanitizer
+has to say about any process that a test started, a worker or a tool, fails that test.
 """
 
 import argparse
@@ -34,13 +40,27 @@ TESTS = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(TESTS)
 
 # Seconds that a suite may take on two cores before the summary complains, and that one test may take at all.
-BUDGET_S = {"unit": 60, "component": 180, "sim": 60, "conformance": 120, "fuzz": 60, "integration": 900, "faults": 600}
+BUDGET_S = {"unit": 60, "component": 180, "sim": 60, "conformance": 120, "fuzz": 60, "integration": 900, "faults": 600,
+    "address": 60, "thread": 60}
 LIMIT_S = {"unit": 120, "component": 300, "sim": 120, "conformance": 300, "fuzz": 120, "integration": 300, "faults": 300}
 if os.environ.get("DW_TEST_SCALE") == "full":
     LIMIT_S["faults"] *= 10
 C_SUITES = ("unit", "component")
 # Always the same seeds: a failure is there again the next time. make soak takes others.
 SIM_BLOCKS, SIM_BLOCK_SEEDS = 8, 250
+
+# What the suites address and thread run of each other suite: every way out of the worker that ends with exit(), where
+# leaks are looked for; and whatever threads share. `make test SANITIZE=address` (or thread) runs everything so.
+TOOLS = ("kafka_records", "kafka_topics")  # of the stack that the integration tests share
+SANITIZED = {
+    "address": {"integration": [
+        "test_bad_input__each_code_costs_its_record_only",
+        "test_history__new_epoch_while_records_flow",
+        "test_rebalance__a_held_partition_changes_hands",
+        "test_shutdown__sigterm_under_load_settles_and_commits_what_was_taken"]},
+    "thread": {"unit": [
+        "test_dispatch", "test_gcra", "test_health", "test_lag", "test_log", "test_metrics", "test_thread", "test_tracker"]},
+}
 
 CHECK_SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.M)
 SKIPPED = re.compile(r"^skipped: (.*)$", re.M)
@@ -66,14 +86,46 @@ def indent(text):
     return "".join(f"    {line}\n" for line in text.rstrip().splitlines())
 
 
+def wanted(name, only):
+    return any(text in name for text in only.split(","))
+
+
+# Sanitizers: each process of theirs writes its report into a file, so that none goes unnoticed
+
+SANITIZERS = {
+    "ASAN_OPTIONS": "detect_leaks=1:detect_stack_use_after_return=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": f"suppressions={os.path.join(TESTS, 'tsan.supp')}:atexit_sleep_ms=0",
+}
+
+
+def sanitizer_environment(folder):
+    """Ours; what the caller has set goes above it, but for where reports go."""
+    env = dict(os.environ)
+    for name, options in SANITIZERS.items():
+        env[name] = ":".join(filter(None, [options, os.environ.get(name), f"log_path={folder}/report"]))
+    return env
+
+
+def take_reports(folder):
+    """The text of the reports that came since the last call, which are gone then."""
+    text = ""
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        with open(path, encoding="utf-8", errors="replace") as report:
+            text += report.read()
+        os.unlink(path)
+    return text
+
+
 # C: executables linked with check
 
 
-def run_bounded(command, limit_s):
+def run_bounded(command, limit_s, env=None):
     """Runs a command in a process group of its own. Returns (exit code or None when time was up, output)."""
     with tempfile.TemporaryFile() as out:
         child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-            start_new_session=True)
+            start_new_session=True, env=env)
         code = None
         try:
             code = child.wait(limit_s)
@@ -113,8 +165,13 @@ def run_executable(suite, name, path):
     started = time.monotonic()
     if not os.access(path, os.X_OK):
         return Count(failed=1), f"FAIL {name}: not built ({path})\n"
-    code, output = run_bounded([path], LIMIT_S[suite])
+    with tempfile.TemporaryDirectory() as folder:
+        code, output = run_bounded([path], LIMIT_S[suite], sanitizer_environment(folder))
+        report = take_reports(folder)
     count, wrong, reasons = judge(code, output, LIMIT_S[suite])
+    if report:
+        output += report
+        count.failed, wrong = max(count.failed, 1), wrong or "a sanitizer's report"
     took = time.monotonic() - started
     text = f"{'FAIL' if wrong else 'ok  '} {name}: {count} ({took:.1f} s){': ' + wrong if wrong else ''}\n"
     text += "".join(f"    skipped: {reason}\n" for reason in reasons)
@@ -124,7 +181,7 @@ def run_executable(suite, name, path):
 def run_c_suite(suite, options):
     """Unit tests by as many at a time as there are cores; component tests start servers and go one by one."""
     sources = sorted(name[:-2] for name in os.listdir(os.path.join(TESTS, suite))
-        if name.startswith("test_") and name.endswith(".c") and options.only in name)
+        if name.startswith("test_") and name.endswith(".c") and wanted(name, options.only))
     count = Count()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() if suite == "unit" else 1) as pool:
         runs = [pool.submit(run_executable, suite, name, os.path.join(options.build, "tests", suite, name))
@@ -177,10 +234,11 @@ def run_sim_suite(options):
 class Result(unittest.TestResult):
     """Prints a line a test as it ends, and what a failing one had to say."""
 
-    def __init__(self, limit_s):
+    def __init__(self, limit_s, reports):
         super().__init__()
         self.buffer = True
         self.limit_s = limit_s
+        self.reports = reports
         self.count = Count()
         self.wrong = []
         self.reason = None
@@ -199,7 +257,18 @@ class Result(unittest.TestResult):
             self.wrong.append("interrupted\n")
         self.close(test)
 
+    def stopTestRun(self):
+        """What processes reported that ended after the last test."""
+        super().stopTestRun()
+        report = take_reports(self.reports)
+        if report:
+            self.count.failed += 1
+            self.say(f"FAIL after the last test\n{indent(report)}")
+
     def close(self, test):
+        report = take_reports(self.reports)
+        if report:
+            self.wrong.append(report)
         took = time.monotonic() - self.started
         name = test.id()
         if self.wrong:
@@ -263,12 +332,18 @@ def child_main(suite, only, path):
     sys.path.insert(0, TESTS)
     folder = os.path.join(TESTS, suite)
     found = unittest.TestLoader().discover(folder, "test_*.py", folder)
-    wanted = unittest.TestSuite(test for test in flatten(found) if only in test.id())
-    for test in list(wanted):
-        # For classes that begin their tests before it is their turn, several at a time.
-        getattr(test, "announce", lambda: None)()
-    result = Result(LIMIT_S[suite])
-    wanted.run(result)
+    tests = unittest.TestSuite(test for test in flatten(found) if wanted(test.id(), only))
+    with tempfile.TemporaryDirectory() as reports:
+        # For the processes that the tests start; servers are none of ours and read none of it.
+        os.environ.update(sanitizer_environment(reports))
+        for test in list(tests):
+            # For classes that begin their tests before it is their turn, several at a time.
+            getattr(test, "announce", lambda: None)()
+        result = Result(LIMIT_S[suite], reports)
+        tests.run(result)
+        if "stack" in sys.modules:
+            sys.modules["stack"].close_shared()
+        result.stopTestRun()
     with open(path, "w", encoding="ascii") as out:
         json.dump(vars(result.count), out)
 
@@ -297,6 +372,42 @@ def run_python_suite(suite, options):
             return Count(**json.load(count))
 
 
+# A few tests of other suites, under sanitizers
+
+
+def run_sanitized_suite(kind, options):
+    """Builds what is needed below options.build, as `make SANITIZE=` does, and runs it from there."""
+    build = os.path.join(options.build, kind)
+    targets, runs = [], []
+    for suite, names in SANITIZED[kind].items():
+        names = [name for name in names if wanted(name, options.only)]
+        runs += [(suite, names)] if names else []
+        if suite in C_SUITES:
+            targets += [os.path.join(build, "tests", suite, name) for name in names]
+        elif names:
+            targets += ["binary"] + [os.path.join(build, "tests", "tools", name) for name in TOOLS]
+    if not targets:
+        return Count()
+    env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    started = time.monotonic()
+    relative = [os.path.relpath(target, ROOT) if target != "binary" else target for target in targets]
+    code, output = run_bounded(["make", "--no-print-directory", f"-j{os.cpu_count()}", f"SANITIZE={kind}",
+        f"BUILD={os.path.relpath(options.build, ROOT)}", *relative], 600, env)
+    if code != 0:
+        print(f"FAIL {kind}: not built ({code})\n{indent(output)}", end="", flush=True)
+        return Count(failed=1)
+    print(f"built with SANITIZE={kind} ({time.monotonic() - started:.1f} s)", flush=True)
+    count = Count()
+    for suite, names in runs:
+        inner = argparse.Namespace(build=build, only=",".join(names))
+        one = (run_c_suite if suite in C_SUITES else run_python_suite)(suite, inner)
+        if one.total() < len(names):
+            print(f"FAIL {kind}: {one.total()} tests of {len(names)} that are named in SANITIZED", flush=True)
+            one.failed += 1
+        count.add(one)
+    return count
+
+
 def announce_data():
     shared = os.path.join(os.path.dirname(ROOT), "shared", "data")
     if "DW_TEST_DATA" not in os.environ and os.path.isdir(shared):
@@ -322,11 +433,17 @@ def main():
 
     announce_data()
     total, times = Count(), []
+    sanitized = os.path.basename(options.build) in SANITIZED
     for suite in options.suites or BUDGET_S:
         print(f"== {suite}", flush=True)
+        if suite in SANITIZED and sanitized:
+            print(f"not run: all of {options.build} is built with a sanitizer")
+            continue
         started = time.monotonic()
         if suite == "sim":
             count = run_sim_suite(options)
+        elif suite in SANITIZED:
+            count = run_sanitized_suite(suite, options)
         else:
             count = (run_c_suite if suite in C_SUITES else run_python_suite)(suite, options)
         if not count.total() and not options.only:

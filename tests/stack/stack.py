@@ -205,6 +205,14 @@ class Stack:
 _shared = None
 
 
+def close_shared():
+    """Ends it before the process does."""
+    global _shared
+    if _shared is not None:
+        _shared.close()
+        _shared = None
+
+
 def shared():
     """The stack that all tests of this process use: started at the first call, gone when the process ends."""
     global _shared
@@ -216,4 +224,4 @@ def shared():
     return _shared
 
 
-__all__ = ["ROOT", "Stack", "StackError", "build_folder", "data_folder", "shared"]
+__all__ = ["ROOT", "Stack", "StackError", "build_folder", "close_shared", "data_folder", "shared"]
