@@ -96,7 +96,7 @@ START_TEST(test_health__there_is_room_for_all_threads)
 {
 	struct buf why = BUF_INIT;
 	struct heart *hearts[HEARTS_MAX];
-	char name[16], line[32];
+	char name[24], line[32];
 
 	for (int i = 0; i < HEARTS_MAX; i++) {
 		snprintf(name, sizeof(name), "thread-%d", i);
