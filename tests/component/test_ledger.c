@@ -639,6 +639,82 @@ START_TEST(test_ledger__writers_of_the_same_orders_lose_nothing)
 }
 END_TEST
 
+struct waiting_write {
+	struct ledger *ledger;
+	const struct history_epoch *epoch;
+	struct batch *batch;
+	enum store_result result;
+};
+
+static void *write_waiting(void *argument)
+{
+	struct waiting_write *w = argument;
+	w->result = write_batch(w->ledger, w->epoch, w->batch);
+	return NULL;
+}
+
+/*
+ * Locks are taken in one order everywhere: a write that waits for a row has locked all rows before it and none behind
+ * it, in whatever order its records came. (Deadlocks are one side's retry, so nobody would notice them by.)
+ */
+START_TEST(test_ledger__rows_are_locked_in_key_order)
+{
+	static const struct {
+		const char *table, *key, *row;
+		int before, behind;
+	} rows[] = {
+		{"orders", "order_id", "'e'", 4, 4},
+		/* Of customers, kind 1; the partners' and clearing's come behind. */
+		{"balances", "(account_kind, account_id, unit)", "(1, 'c5', 'PTS')", 4, 4 + 3},
+	};
+	/* The order of ids is not that of customers, nor is either that of arrival. */
+	static const struct fact facts[] = {
+		FACT("h", DELIVERED, 1, EUR(1000), .customer = "c2", .partner = "p"),
+		FACT("c", DELIVERED, 1, EUR(1000), .customer = "c7", .partner = "p"),
+		FACT("e", DELIVERED, 1, EUR(1000), .customer = "c4", .partner = "p"),
+		FACT("i", DELIVERED, 1, EUR(1000), .customer = "c5", .partner = "p"),
+		FACT("a", DELIVERED, 1, EUR(1000), .customer = "c9", .partner = "p"),
+		FACT("g", DELIVERED, 1, EUR(1000), .customer = "c1", .partner = "p"),
+		FACT("b", DELIVERED, 1, EUR(1000), .customer = "c6", .partner = "p"),
+		FACT("f", DELIVERED, 1, EUR(1000), .customer = "c8", .partner = "p"),
+		FACT("d", DELIVERED, 1, EUR(1000), .customer = "c3", .partner = "p"),
+	};
+	enum { COUNT = sizeof(facts) / sizeof(facts[0]) };
+	struct ledger_stage t;
+	struct batch b;
+	char sql[200];
+	snprintf(sql, sizeof(sql), "locks %d", _i);
+	ledger_stage_open(&t, server.dsn, sql);
+	stage_apply_rules(&t, BASE_RULE);
+	struct ledger *l = ledger_new(&t.settings, 0, FACTS_MAX);
+	batch_fill(&b, facts, COUNT, 0);
+	expect(l, write_batch(l, &t.epoch, &b), STORE_OK, "made");
+
+	stage_run(&t, "BEGIN");
+	snprintf(sql, sizeof(sql), "SELECT 1 FROM %s WHERE %s = %s FOR UPDATE", rows[_i].table, rows[_i].key, rows[_i].row);
+	stage_run(&t, sql);
+	for (size_t i = 0; i < COUNT; i++)
+		b.events[i].refunded_total_minor = 500;
+	struct waiting_write w = {l, &t.epoch, &b, STORE_UNUSABLE};
+	pthread_t thread = thread_start("write", write_waiting, &w);
+	stage_await(&t, "SELECT count(*) FROM pg_locks WHERE NOT granted", 1);
+	snprintf(sql, sizeof(sql), "SELECT count(*) FROM (SELECT 1 FROM %s WHERE %s < %s FOR UPDATE SKIP LOCKED) free",
+		 rows[_i].table, rows[_i].key, rows[_i].row);
+	ck_assert_msg(stage_number(&t, sql) == 0, "a row before is not locked");
+	snprintf(sql, sizeof(sql), "SELECT count(*) FROM (SELECT 1 FROM %s WHERE %s > %s FOR UPDATE SKIP LOCKED) free",
+		 rows[_i].table, rows[_i].key, rows[_i].row);
+	ck_assert_msg(stage_number(&t, sql) == rows[_i].behind, "a row behind is locked");
+	stage_run(&t, "COMMIT");
+	thread_join(thread);
+	expect(l, w.result, STORE_OK, "went on");
+	snprintf(sql, sizeof(sql), "SELECT count(*) FROM %s WHERE %s < %s", rows[_i].table, rows[_i].key, rows[_i].row);
+	ck_assert_int_eq(stage_number(&t, sql), rows[_i].before);
+	stage_check_books(&t);
+	ledger_free(l);
+	ledger_stage_close(&t);
+}
+END_TEST
+
 /* Another worker that comes between, each time that the proxy sees a write. */
 struct rival {
 	struct ledger *ledger;
@@ -882,6 +958,7 @@ int main(void)
 	tcase_add_test(c, test_ledger__any_order_and_batching_ends_alike);
 	tcase_add_test(c, test_ledger__sums_outgrow_64_bits);
 	tcase_add_test(c, test_ledger__writers_of_the_same_orders_lose_nothing);
+	tcase_add_loop_test(c, test_ledger__rows_are_locked_in_key_order, 0, 2);
 	tcase_add_loop_test(c, test_ledger__a_rivals_write_in_between_is_seen, 0, 4);
 	tcase_add_loop_test(c, test_ledger__a_record_that_the_database_refuses_takes_nothing_along, 0, 4);
 	tcase_add_loop_test(c, test_ledger__an_unanswered_commit_is_repeated_without_effect, 0, 2);
