@@ -11,7 +11,7 @@ import re
 import socket
 import unittest
 
-from stack import Record, Scene, data_folder, shared, wait_until
+from stack import Record, Scene, Session, data_folder, shared, wait_until
 from stack.events import BASE_RULES, Expected, delivered, event, ledger_totals
 from stack.traffic import encode
 
@@ -216,6 +216,40 @@ class BadInputTest(unittest.TestCase):
                 scene.produce(step)
                 scene.wait_settled(worker)
             self.assert_first_stays(scene, worker, self.CONFLICTS)
+
+    def test_bad_input__conflict_of_a_batch_that_is_rolled_back(self):
+        """What contradicts the order is decided by the transaction that commits: by then another worker was faster."""
+        scene = self.scene(partitions=2, workers=1, **{"pg.statement_timeout_ms": 500})
+        scene.produce([event("plug"), event("o")], partition=0)
+        first = delivered("o", customer_id="c1", partner_id="p1", reason="first")
+        second = event("o", "picked_up", customer_id="c2", partner_id="p1", reason="second")
+        with scene.worker() as worker, Session(scene) as plug, Session(scene) as other:
+
+            def wait_retries(count):
+                worker.wait_until(lambda m: m.value("pg_transactions_total", result="retried") >= count, 20,
+                    f"{count} retries")
+
+            scene.wait_settled(worker)
+            # Both come in one batch: while the one before is held up, they queue.
+            plug.run("BEGIN; SELECT 1 FROM orders WHERE order_id = 'plug' FOR UPDATE")
+            scene.produce([event("plug", "confirmed")], partition=0)
+            wait_retries(1)
+            # The batch will read an order without a customer, and its write wait and time out.
+            other.run("BEGIN; UPDATE orders SET customer_id = 'c2', rev = rev + 1 WHERE order_id = 'o'")
+            scene.produce([first], partition=0)
+            scene.produce([second], partition=1)
+            worker.wait_until(lambda m: m.value("records_consumed_total") == 5, 20, "all consumed")
+            plug.run("ROLLBACK")
+            wait_until(lambda: scene.progress(scene.topic)[0] == 3, 20, worker.log)
+            wait_retries(worker.metrics().value("pg_transactions_total", result="retried") + 1)
+            self.assertEqual(scene.read(scene.dlq), [])
+            other.run("COMMIT")
+            self.assert_moved_on(scene, worker)
+        letters = self.letters(scene)
+        self.assertEqual(set(letters), {(0, 3)}, "the letters are not those of the order as it is")
+        self.assertEqual(letters[(0, 3)].header("dw_error_code"), "order_conflict")
+        self.assertEqual(scene.psql("SELECT customer_id, partner_id, progress FROM order_state WHERE order_id = 'o'"),
+            [("c2", "p1", "picked_up")])
 
     # database_rejected
 

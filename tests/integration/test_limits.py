@@ -6,7 +6,7 @@ topic and is credited in the end, never dropped, never dead-lettered (contract, 
 import time
 import unittest
 
-from stack import Record, Scene, shared, wait_until
+from stack import Record, Scene, Session, shared, wait_until
 from stack.events import BASE_RULES, Expected, delivered, event, ledger_totals
 from stack.traffic import encode, offsets
 
@@ -96,6 +96,34 @@ class LimitsTest(unittest.TestCase):
         self.assertEqual(scene.read(scene.dlq), [])
         self.assertEqual(ledger_totals(scene), Expected(events).totals())
         self.assert_sources(scene, {record.key[:-1].decode(): record for record in sent.values()})
+
+    def test_limits__a_copy_without_a_report_settles_nothing(self):
+        scene = self.scene(limits("slow", 1, 1), partitions=1, **{"rate.defer_ms": 500, "workers": 1,
+            "pg.statement_timeout_ms": 500, "kafka.session.timeout.ms": 30000})
+        slow = [delivered(f"slow-{i}", partner_id="slow") for i in range(6)]
+        kafka = scene.stack.kafka
+        self.addCleanup(kafka.thaw)
+        with scene.worker() as worker:
+            self.wait_rules(worker)
+            worker.wait_until(lambda m: m.value("assigned_partitions") > 0, 20)
+            # The first is admitted and waits for the table, and the others behind it.
+            with Session(scene) as other:
+                other.run("BEGIN; LOCK TABLE orders IN EXCLUSIVE MODE")
+                scene.produce(slow)
+                worker.wait_until(lambda m: m.value("pg_transactions_total", result="retried") >= 1 and
+                    m.value("records_consumed_total") == len(slow), 20)
+                kafka.freeze()
+            wait_until(lambda: scene.progress(scene.topic).get(0, 0) >= 1, 20, worker.log)
+            # Long behind the sending of the copies.
+            metrics = worker.wait_until(lambda m: m.value("dependency_up", dependency="kafka") == 0, 20)
+            credited = metrics.value("records_settled_total", outcome="credited")
+            self.assertEqual(metrics.value("records_settled_total"), credited)
+            self.assertEqual(metrics.value("records_in_flight"), len(slow) - credited)
+            self.assertLessEqual(scene.progress(scene.topic)[0], credited)
+            kafka.thaw()
+            scene.check(worker)
+            self.assertGreaterEqual(worker.metrics().value("records_settled_total", outcome="deferred"), 2)
+        self.assertEqual(ledger_totals(scene), Expected(slow).totals())
 
     def test_limits__a_deferred_record_waits_until_it_is_due(self):
         scene = self.scene(deferred_partitions=1)
