@@ -362,7 +362,7 @@ def run_python_suite(suite, options):
             try:
                 child.wait(10)
             except subprocess.TimeoutExpired:
-                child.send_signal(signal.SIGINT)
+                child.send_signal(signal.SIGTERM)
                 child.wait(30)
             raise
         if not os.path.exists(path):
