@@ -6,13 +6,17 @@
 #include "worker/pipeline/dispatch.h"
 
 #include "common/clock.h"
+#include "common/prng.h"
 #include "common/thread.h"
+#include "worker/pipeline/budget.h"
 
 #include <check.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* Longer than any test may take. */
 #define NEVER_US (clock_mono_us() + INT64_C(600000000))
@@ -359,6 +363,140 @@ START_TEST(test_dispatch__two_producers_and_two_takers)
 }
 END_TEST
 
+/* ---- random lives ---- */
+
+/*
+ * Producers and takers that do as their seeds say: pauses, deadlines that pass, takes of any size, a queue that is
+ * closed while takers sleep, are about to, or have plenty left. The model is what each record says of itself:
+ * whose order, the how manieth of it, and how often it was taken. The budget is asked as consumers ask it: past it a
+ * producer waits until half of it is free again.
+ */
+enum { LIVES = 12, LIFE_PRODUCERS = 3, LIFE_SHARDS = 3, LIFE_RECORDS = 6000, LIFE_ORDERS = 40, LIFE_BUDGET = 50 };
+
+struct life {
+	struct dispatch *d;
+	struct budget budget;
+	struct record records[LIFE_PRODUCERS][LIFE_RECORDS];
+	uint64_t next[LIFE_PRODUCERS][LIFE_ORDERS]; /* its taker's */
+	_Atomic int taken[LIFE_PRODUCERS][LIFE_RECORDS];
+	_Atomic int shard_of[LIFE_ORDERS];          /* 1 + */
+	_Atomic size_t in_flight_max;
+	_Atomic int wrong;
+};
+
+struct life_role {
+	struct life *life;
+	size_t index;
+	struct prng random;
+};
+
+static void linger(struct prng *random)
+{
+	if (prng_below(random, 40) == 0)
+		sched_yield();
+	else if (prng_below(random, 400) == 0)
+		nanosleep(&(struct timespec){.tv_nsec = (long)prng_below(random, 200000)}, NULL);
+}
+
+static void wait_for_room(struct life *l)
+{
+	if (!budget_is_spent(&l->budget))
+		return;
+	while (!budget_has_room(&l->budget))
+		sched_yield();
+}
+
+static void *live_producing(void *argument)
+{
+	struct life_role *role = argument;
+	struct life *l = role->life;
+	uint64_t numbers[LIFE_ORDERS] = {0};
+	for (size_t i = 0; i < LIFE_RECORDS; i++) {
+		struct record *r = &l->records[role->index][i];
+		int order = (int)prng_below(&role->random, LIFE_ORDERS);
+		linger(&role->random);
+		wait_for_room(l);
+		*r = record_of(order, numbers[order]++);
+		r->attempts = (uint32_t)order;
+		r->epoch = role->index;
+		r->block_size = 1 + prng_below(&role->random, 100);
+		budget_take(&l->budget, r->block_size);
+		size_t flying = atomic_load(&l->budget.records);
+		if (flying > atomic_load(&l->in_flight_max))
+			atomic_store(&l->in_flight_max, flying);
+		dispatch_put(l->d, r);
+	}
+	return NULL;
+}
+
+static void live_taking_one(struct life_role *role, struct record *r)
+{
+	struct life *l = role->life;
+	size_t producer = r->epoch, number = (size_t)(r - l->records[producer]);
+	int shard = (int)role->index + 1, before = atomic_exchange(&l->shard_of[r->attempts], shard);
+	l->wrong += before && before != shard;
+	l->wrong += atomic_fetch_add(&l->taken[producer][number], 1) != 0;
+	l->wrong += r->ticket != l->next[producer][r->attempts]++;
+	budget_give(&l->budget, r->block_size);
+}
+
+static void *live_taking(void *argument)
+{
+	struct life_role *role = argument;
+	struct life *l = role->life;
+	for (;;) {
+		struct record_list list = {0};
+		size_t max = 1 + prng_below(&role->random, 20);
+		int64_t deadline_us = prng_below(&role->random, 3) ? NEVER_US
+		                                                   : clock_mono_us() + (int64_t)prng_below(&role->random, 300);
+		bool open = dispatch_take(l->d, role->index, max, deadline_us, &list);
+		l->wrong += list.count > max || (!open && list.count > 0);
+		for (struct record *r; (r = record_list_take(&list));)
+			live_taking_one(role, r);
+		if (!open)
+			return NULL;
+		linger(&role->random);
+	}
+}
+
+START_TEST(test_dispatch__random_lives)
+{
+	static struct life l;
+	struct life_role producers[LIFE_PRODUCERS], takers[LIFE_SHARDS];
+	pthread_t producing[LIFE_PRODUCERS], taking[LIFE_SHARDS];
+	const char *text = getenv("DW_TEST_SEED");
+	uint64_t seed = text ? strtoull(text, NULL, 0) : 20260101;
+	seed += (uint64_t)_i * 100;
+
+	l.d = dispatch_new(LIFE_SHARDS);
+	l.budget = (struct budget){.records_max = LIFE_BUDGET, .bytes_max = LIFE_BUDGET * 40};
+	for (size_t i = 0; i < LIFE_SHARDS; i++) {
+		takers[i] = (struct life_role){&l, i, prng_of(seed + i)};
+		taking[i] = thread_start("taker", live_taking, &takers[i]);
+	}
+	for (size_t i = 0; i < LIFE_PRODUCERS; i++) {
+		producers[i] = (struct life_role){&l, i, prng_of(seed + 50 + i)};
+		producing[i] = thread_start("producer", live_producing, &producers[i]);
+	}
+	for (size_t i = 0; i < LIFE_PRODUCERS; i++)
+		thread_join(producing[i]);
+	dispatch_close(l.d);
+	for (size_t i = 0; i < LIFE_SHARDS; i++)
+		thread_join(taking[i]);
+	ck_assert_msg(l.wrong == 0, "DW_TEST_SEED=%llu: %d wrong", (unsigned long long)seed, l.wrong);
+	for (size_t i = 0; i < LIFE_PRODUCERS; i++)
+		for (size_t k = 0; k < LIFE_RECORDS; k++)
+			if (l.taken[i][k] != 1)
+				ck_abort_msg("DW_TEST_SEED=%llu: record %zu of %zu taken %d times",
+					     (unsigned long long)seed, k, i, l.taken[i][k]);
+	ck_assert_uint_eq(l.budget.records, 0);
+	ck_assert_uint_eq(l.budget.bytes, 0);
+	/* Each producer may overshoot by the record that it has in its hand. */
+	ck_assert_uint_le(l.in_flight_max, LIFE_BUDGET + LIFE_PRODUCERS - 1);
+	dispatch_free(l.d);
+}
+END_TEST
+
 int main(void)
 {
 	fill_ids();
@@ -375,6 +513,7 @@ int main(void)
 	tcase_add_test_raise_signal(tc, test_dispatch__freeing_a_filled_one_is_a_bug, SIGABRT);
 	tcase_add_test(tc, test_dispatch__no_wake_up_is_lost);
 	tcase_add_test(tc, test_dispatch__two_producers_and_two_takers);
+	tcase_add_loop_test(tc, test_dispatch__random_lives, 0, LIVES);
 	suite_add_tcase(suite, tc);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
