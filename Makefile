@@ -120,7 +120,7 @@ $(SIM): $(SIM_OBJECTS) $(ARCHIVE)
 # The servers' side of it: tests/stack, tests/run.py. KAFKA=apache takes a real broker for the demo.
 STACK := DW_TEST_BUILD=$(abspath $(BUILD)) PYTHONPATH=tests python3 -m stack
 
-.PHONY: deps demo bench up down test fuzz soak crash
+.PHONY: deps demo bench up down test fuzz soak crash mutants
 
 deps: ## install what build and demo lack (Debian, Ubuntu; root or sudo)
 	@tests/deps.sh build demo $(if $(filter apache,$(KAFKA)),kafka)
@@ -164,6 +164,9 @@ crash: ## kill, freeze, stop workers at every fail point; RUNS=5, SEED=n, ONLY=t
 	@$(MAKE) --no-print-directory binary $(BUILD)/tests/tools/kafka_topics $(BUILD)/tests/tools/kafka_records
 	@$(MAKE) --no-print-directory FAILPOINTS=1 binary
 	@DW_TEST_BUILD=$(abspath $(BUILD)) tests/faults/crash.py $(RUNS:%=--runs %) $(SEED:%=--seed %) --only '$(ONLY)'
+mutants: ## plant bugs, each must be caught by the test that it names; ONLY=name narrows it
+	@$(MAKE) --no-print-directory binary tests
+	@tests/mutants/run.py --build $(BUILD) --only '$(ONLY)'
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -71,6 +71,7 @@ want_test() {
 	want check has_library check
 	want python3-jsonschema has_jsonschema
 	want_fuzz
+	want git command -v git
 }
 
 want_fuzz() {

@@ -59,7 +59,8 @@ SANITIZED = {
         "test_rebalance__a_held_partition_changes_hands",
         "test_shutdown__sigterm_under_load_settles_and_commits_what_was_taken"]},
     "thread": {"unit": [
-        "test_dispatch", "test_gcra", "test_health", "test_lag", "test_log", "test_metrics", "test_thread", "test_tracker"]},
+        "test_dispatch", "test_gcra", "test_health", "test_lag", "test_log", "test_metrics", "test_thread",
+        "test_tracker"]},
 }
 
 CHECK_SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.M)
@@ -217,7 +218,7 @@ def run_sim_suite(options):
     path = os.path.join(options.build, "tests", "sim", "sim")
     count = Count()
     for name, arguments in simulations():
-        if options.only not in name:
+        if not wanted(name, options.only):
             continue
         started = time.monotonic()
         code, output = run_bounded([path] + arguments, LIMIT_S["sim"])
