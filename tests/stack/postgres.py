@@ -41,6 +41,7 @@ def find_binaries():
 class Postgres(Server):
     ROLE = "delivery"  # what workers connect as: no superuser, owns its databases
     DATABASE_OPTIONS = ""
+    START_LIMIT_S = 180  # after a crash: the log of every database made since the last checkpoint is replayed
 
     def __init__(self, folder, keeper, name="postgres"):
         # An immediate shutdown ends the backends too and frees the shared memory, which SIGKILL does not.
