@@ -5,7 +5,7 @@ import random
 import re
 import subprocess
 
-from .process import StackError
+from .process import StackError, wait_until
 
 # Between key and value, and between records: neither occurs in JSON text.
 KEY_END, RECORD_END = b"\x1f", b"\x1e"
@@ -96,9 +96,22 @@ def partition_count(brokers, topic):
 
 
 def offsets(brokers, topic, at=-1):
-    """{partition: offset} at the end of the log, or with at=-2 at its start."""
+    """
+    {partition: offset} at the end of the log, or with at=-2 at its start. Asks for a while: leaders move, and a broker
+    that has just come back does not know its partitions yet.
+    """
     wanted = []
     for partition in range(partition_count(brokers, topic)):
         wanted += ["-t", f"{topic}:{partition}:{at}"]
-    found = re.findall(r"\[(\d+)\] offset (-?\d+)", kcat(brokers, "-Q", *wanted).decode())
+    refused = [None]
+
+    def ask():
+        try:
+            return kcat(brokers, "-Q", *wanted)
+        except StackError as error:
+            refused[0] = error
+            return None
+
+    answer = wait_until(ask, 20, lambda: str(refused[0]), every_s=0.2)
+    found = re.findall(r"\[(\d+)\] offset (-?\d+)", answer.decode())
     return {int(partition): int(offset) for partition, offset in found}
