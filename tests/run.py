@@ -7,15 +7,8 @@ Runs the tests, suite by suite, and counts them.
 Suites, in this order: unit and component (one executable for each tests/<suite>/test_*.c, built by make), sim (blocks
 of seeds of the simulation, and those of tests/sim/seeds by name), conformance (unittest, tests/conformance/test_*.py),
 fuzz (each target of tests/fuzz on its corpus and a bounded number of inputs), integration and faults (unittest; the
-tests of one run of each share one set of servers).
-of seeds of the simulation, and those of tests/sim/seeds by name), conformance, integration and faults
-(unittest, tests/<suite>/test_*.py; the tests of one run of the last two share one set of servers).
-of seeds of the simulation, and those of tests/sim/seeds by name), conformance, integration and faults (unittest,
-tests/<suite>/test_*.py; the tests of one run of the last two share one set of servers).
---only takes the tests whose name holds TEXT. The last line is the count. Exit code 1 when a test failed or none ran.
-of seeds of the simulation, and those of tests/sim/seeds by name), conformance and integration (unittest,
-tests/<suite>/test_*.py; the integration tests of one run share one set of servers), address and thread (a few of the
-others once more, under sanitizers, from a build beside this one that is made here).
+tests of one run of each share one set of servers), address and thread (a few of the others once more, under sanitizers,
+from a build beside this one that is made here).
 --only takes the tests whose name holds TEXT, or one of several with commas between. The last line is the count. Exit
 code 1 when a test failed or none ran.
 
