@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { NO_ACTION = -1, HOLD = 0, HOLD_LOOK_MS = 10 };
+
 struct fail_point_row {
 	const char *name, *step, *each, *cost;
 };
@@ -23,10 +25,10 @@ static const struct fail_point_row rows[] = {
 static const struct {
 	const char *name;
 	int signal;
-} actions[] = {{"kill", SIGKILL}, {"stop", SIGSTOP}, {"term", SIGTERM}};
+} actions[] = {{"kill", SIGKILL}, {"stop", SIGSTOP}, {"term", SIGTERM}, {"hold", HOLD}};
 
 static enum fail_point chosen = FAIL_POINT_COUNT;
-static int chosen_signal;
+static int chosen_signal = NO_ACTION;
 static const char *arming_file; /* NULL: armed from the start */
 static _Atomic int64_t passes_left;
 static int64_t dwell_ms;
@@ -40,7 +42,7 @@ static bool choose(const char *point, const char *passes, const char *dwell, con
 		if (strcmp(actions[i].name, action) == 0)
 			chosen_signal = actions[i].signal;
 	int64_t let_go;
-	if (chosen == FAIL_POINT_COUNT || !chosen_signal ||
+	if (chosen == FAIL_POINT_COUNT || chosen_signal == NO_ACTION ||
 	    !parse_int64_within(slice_of(passes), 0, INT64_MAX, &let_go) ||
 	    !parse_int64_within(slice_of(dwell), 0, 60000, &dwell_ms))
 		return false;
@@ -76,6 +78,11 @@ void fail_point_act(void)
 {
 	(void)poll(NULL, 0, (int)dwell_ms);
 	LOG(LOG_WARN, "fail point", LOG_S("point", rows[chosen].name), LOG_I("signal", chosen_signal));
+	if (chosen_signal == HOLD) {
+		while (arming_file && access(arming_file, F_OK) == 0)
+			(void)poll(NULL, 0, HOLD_LOOK_MS);
+		return;
+	}
 	/* The stop is this thread's, so that it returns no sooner; the leave is for whichever thread waits for it. */
 	if (chosen_signal == SIGSTOP)
 		ENSURE(raise(SIGSTOP) == 0);

@@ -9,6 +9,7 @@
  *     kill   SIGKILL to the process
  *     stop   SIGSTOP to the process: this thread stands here, the others wherever they are, until a SIGCONT
  *     term   SIGTERM to the process: it begins to leave
+ *     hold   no signal: this thread stands until the file of _ARM is gone, the others work on
  * With DW_TEST_FAILPOINT_ARM=FILE, passes count from when that file exists. `version --json` lists the points.
  *
  * Thread: any.
@@ -67,7 +68,7 @@ enum fail_point {
 
 /* Counts a pass. Returns: whether this is the one to act at. */
 bool fail_point_due(enum fail_point point);
-/* Returns only after a stop or a term. */
+/* Returns only after a stop, a term or a hold. */
 void fail_point_act(void);
 
 /* `prepare` is done before the process is ended or frozen, and only then. */
