@@ -155,9 +155,13 @@ fuzz: ## fuzz the parsers, SECONDS=60 each; TARGET=event takes one
 	@$(MAKE) --no-print-directory SANITIZE=fuzz fuzz-targets
 	@DW_TEST_FUZZ=$(abspath $(FUZZ_BUILD)) python3 tests/fuzz/campaign.py --seconds '$(or $(SECONDS),60)' '$(TARGET)'
 
-soak: ## the simulation with seeds of its own, on all cores; SECONDS=600
-	@$(MAKE) --no-print-directory $(SIM)
+soak: ## the simulation with seeds of its own for SECONDS=600, then the faults at their full sizes
+	@tests/deps.sh test
+	@$(MAKE) --no-print-directory binary tests
+	@$(MAKE) --no-print-directory SANITIZE=fuzz binary
+	@$(MAKE) --no-print-directory FAILPOINTS=1 binary
 	@$(SIM) --seconds $(or $(SECONDS),600) --jobs $(shell nproc)
+	@DW_TEST_SCALE=full DW_TEST_FUZZ=$(abspath $(FUZZ_BUILD)) tests/run.py --build $(BUILD) --only '$(ONLY)' faults
 
 crash: ## kill, freeze, stop workers at every fail point; RUNS=5, SEED=n, ONLY=text
 	@tests/deps.sh test
