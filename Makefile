@@ -170,6 +170,7 @@ crash: ## kill, freeze, stop workers at every fail point; RUNS=5, SEED=n, ONLY=t
 	@DW_TEST_BUILD=$(abspath $(BUILD)) tests/faults/crash.py $(RUNS:%=--runs %) $(SEED:%=--seed %) --only '$(ONLY)'
 mutants: ## plant bugs, each must be caught by the test that it names; ONLY=name narrows it
 	@$(MAKE) --no-print-directory binary tests
+	@$(MAKE) --no-print-directory FAILPOINTS=1 binary
 	@tests/mutants/run.py --build $(BUILD) --only '$(ONLY)'
 
 help: ## this list

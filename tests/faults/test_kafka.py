@@ -5,11 +5,12 @@ that were never committed. Nothing is lost, nothing is credited twice, and no of
 """
 
 import json
+import os
 import re
 import unittest
 
 from fault_case import FaultCase, Session, expected_of, limits
-from stack import Record, shared, wait_until
+from stack import Record, StackError, shared, wait_until
 from stack.events import BASE_RULES, Expected, delivered, event, ledger_totals
 from stack.load import Load, Vitals
 from stack.records import Transactions
@@ -394,6 +395,54 @@ class TransactionsTest(FaultCase):
         with scene.worker() as worker:
             self.verdict(scene, worker, expected=expected)
             self.assertEqual(worker.stop(), 0, worker.log())
+
+
+class DamageTest(FaultCase):
+    """A batch that the broker's disk has damaged is no gap: nobody passes it, and nobody believes it."""
+
+    @staticmethod
+    def replace(scene, old, new):
+        """In partition 0's file, while the broker is away."""
+        path = os.path.join(scene.stack.kafka.data, f"{scene.topic}-0", "0" * 20 + ".log")
+        with open(path, "r+b") as log:
+            content = log.read()
+            if content.count(old) != 1:
+                raise StackError(f"{content.count(old)} times in {path}: {old}")
+            log.seek(content.index(old))
+            log.write(new)
+
+    def restart_with(self, scene, old, new):
+        kafka = scene.stack.kafka
+        kafka.stop()
+        try:
+            self.replace(scene, old, new)
+        finally:
+            kafka.start()
+
+    def test_damage__a_batch_with_a_wrong_checksum_is_not_passed(self):
+        scene = self.scene(partitions=2)
+        before, damaged, behind, beside = ([delivered(f"{name}-{i}", 4321) for i in range(20)]
+            for name in ("before", "damaged", "behind", "beside"))
+        for batch in (before, damaged, behind):
+            scene.produce(batch, partition=0)
+        scene.produce(beside, partition=1)
+        good, bad = (b'"damaged-7","status":"delivered","timestamp":"%s' % stamp for stamp in (b"2026", b"2025"))
+        self.restart_with(scene, good, bad)
+        with scene.worker() as worker, Vitals(worker) as vitals:
+            worker.wait_logged(r"the log can't be read.* partition=0 offset=20\b", 30)
+            self.wait_degraded(worker, "unreadable")
+            wait_until(lambda: scene.committed() == {0: 20, 1: 20}, 20, worker.log)
+            # It looks again and again.
+            refused = worker.metrics().value("kafka_unreadable_total")
+            worker.wait_until(lambda m: m.value("kafka_unreadable_total") > refused + 1, 20, "to read again")
+            self.assertEqual(ledger_totals(scene), Expected(before + beside).totals())
+            self.assertEqual(scene.read(scene.dlq), [])
+            self.assertEqual(scene.committed(), {0: 20, 1: 20})
+            self.assertEqual(worker.metrics().value("consumer_lag", topic=scene.topic, partition="0"), 40)
+            self.restart_with(scene, bad, good)
+            self.verdict(scene, worker, expected=Expected(before + damaged + behind + beside))
+            worker.wait_until(lambda m: m.value("degraded", what="unreadable") == 0, 10, "degraded to end")
+        self.assert_alive(vitals)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ TESTS = os.path.dirname(FOLDER)
 ROOT = os.path.dirname(TESTS)
 
 C_SUITES = ("unit", "component")
-SUITES = ("unit", "component", "conformance", "integration")  # the fast ones first
+SUITES = ("unit", "component", "conformance", "integration", "faults")  # the fast ones first
 FIELDS = ("Bug", "Breaks", "Test", "Sign")
 
 BUILD_LIMIT_S = 300
@@ -137,6 +137,9 @@ def copy_tree(build, tree):
     mine = ("gen", "common", "schemas", "worker", "tests", "libdelivery.a", "delivery-worker")
     os.makedirs(os.path.join(tree, "build"))
     subprocess.run(["cp", "-a", *(os.path.join(build, name) for name in mine), os.path.join(tree, "build")], check=True)
+    # But the list of fail points, which the suite of faults reads as it is loaded.
+    os.makedirs(os.path.join(tree, "build", "failpoints"))
+    shutil.copy2(os.path.join(build, "failpoints", "delivery-worker"), os.path.join(tree, "build", "failpoints"))
 
 
 def target_of(mutant):

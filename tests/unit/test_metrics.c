@@ -144,7 +144,7 @@ static const char *const born_at_zero[] = {
 	P "dependency_up{dependency=\"postgresql\"}",
 	P "dependency_up{dependency=\"redis\"}",
 	P "degraded{what=\"dedup\"}",
-	P "degraded{what=\"offset_lost\"}",
+	P "degraded{what=\"offset_lost\"}", P "degraded{what=\"unreadable\"}",
 	P "rebalances_total{kind=\"assigned\"}",
 	P "rebalances_total{kind=\"lost\"}",
 	P "record_latency_seconds_bucket{le=\"0.0005\"}",

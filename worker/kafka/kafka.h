@@ -62,6 +62,8 @@ enum kafka_event_kind {
 	KAFKA_REVOKED,   /* the group wants `partitions` (maybe none) back: drain, commit, kafka_consumer_release */
 	KAFKA_LOST,      /* `partitions` are already someone else's: no commit; then kafka_consumer_release */
 	KAFKA_COMMITTED, /* an earlier commit was answered: `commit_error` is NULL or the reason */
+	KAFKA_UNREADABLE, /* what is at the position `end` can't be read (a checksum, a compression), `error` says why; the
+	                  * partition is stopped there, until kafka_consumer_start: librdkafka would pass it */
 	KAFKA_TROUBLE,   /* a passing error in `error`; librdkafka goes on by itself. With one of `partitions`: its
 	                  * position, `offset`, is not in the log; it is stopped and for the start rule to judge */
 	KAFKA_FATAL,     /* the client can't go on (`error`); it is returned at every later poll, too */

@@ -268,6 +268,16 @@ static void out_of_range(struct kafka_consumer *c, struct slot *s, const char *t
 	kafka_consumer_stop(c, &c->stopped, 1);
 }
 
+/* librdkafka goes on with the batch behind, and the records between would be taken for a gap: not from here on. */
+static void unreadable(struct kafka_consumer *c, struct slot *s, const char *topic, const rd_kafka_message_t *m,
+		       struct kafka_event *event)
+{
+	trouble(event, m);
+	event->kind = KAFKA_UNREADABLE;
+	event->end = (struct kafka_partition){topic, m->partition, s->position};
+	kafka_consumer_stop(c, &event->end, 1);
+}
+
 /* Returns: whether `m` is an event for the worker. */
 static bool deliver_message(struct kafka_consumer *c, const rd_kafka_message_t *m, struct kafka_event *event)
 {
@@ -297,6 +307,13 @@ static bool deliver_message(struct kafka_consumer *c, const rd_kafka_message_t *
 		if (!s)
 			return false;
 		out_of_range(c, s, topic, m, event);
+		return true;
+	case RD_KAFKA_RESP_ERR__BAD_MSG:
+	case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
+	case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED:
+		if (!s)
+			return false;
+		unreadable(c, s, topic, m, event);
 		return true;
 	case RD_KAFKA_RESP_ERR__FATAL:
 		c->fatal = true;

@@ -42,6 +42,7 @@ static const struct fixed defaults[] = {
 	{KAFKA_CONSUMER, "queued.min.messages", "20000"},
 	{KAFKA_CONSUMER, "queued.max.messages.kbytes", "8192"},
 	{KAFKA_CONSUMER, "fetch.wait.max.ms", "100"},
+	{KAFKA_CONSUMER, "check.crcs", "true"}, /* brokers hand out what the disk has, and an amount may differ by a bit */
 	{KAFKA_PRODUCER, "linger.ms", "5"},
 	{KAFKA_PRODUCER, "batch.size", "65536"},
 	{KAFKA_PRODUCER, "queue.buffering.max.messages", "10000"},

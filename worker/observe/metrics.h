@@ -62,6 +62,7 @@ void metrics_read_tally(struct tally *sum);
 	X(DEGRADED_DEAD_LETTERS, "degraded", "gauge", "what=\"dead_letters\"", "1 while the worker runs with less than it is set up for.") \
 	X(DEGRADED_DEFERRED, "degraded", "gauge", "what=\"deferred\"", "1 while the worker runs with less than it is set up for.") \
 	X(DEGRADED_OFFSET_LOST, "degraded", "gauge", "what=\"offset_lost\"", "1 while the worker runs with less than it is set up for.") \
+	X(DEGRADED_UNREADABLE, "degraded", "gauge", "what=\"unreadable\"", "1 while the worker runs with less than it is set up for.") \
 	X(ASSIGNED_PARTITIONS, "assigned_partitions", "gauge", "", "Partitions assigned to this worker.") \
 	X(IN_FLIGHT_BYTES, "in_flight_bytes", "gauge", "", "Bytes of records in flight.") \
 	X(PG_COMMITTED, "pg_transactions_total", "counter", "result=\"committed\"", "Batch transactions by result.") \
@@ -70,6 +71,7 @@ void metrics_read_tally(struct tally *sum);
 	X(PG_HISTORY_CHANGED, "pg_transactions_total", "counter", "result=\"history_changed\"", "Batch transactions by result.") \
 	X(COMMIT_OK, "commits_total", "counter", "result=\"ok\"", "Offset commits by result.") \
 	X(COMMIT_FAILED, "commits_total", "counter", "result=\"failed\"", "Offset commits by result.") \
+	X(KAFKA_UNREADABLE, "kafka_unreadable_total", "counter", "", "Times that a partition's next batch could not be read.") \
 	X(REDIS_LOOKUP_OK, "redis_requests_total", "counter", "op=\"lookup\",result=\"ok\"", "Requests to Redis by operation and result.") \
 	X(REDIS_LOOKUP_FAILED, "redis_requests_total", "counter", "op=\"lookup\",result=\"failed\"", "Requests to Redis by operation and result.") \
 	X(REDIS_ADMIT_OK, "redis_requests_total", "counter", "op=\"admit\",result=\"ok\"", "Requests to Redis by operation and result.") \

@@ -18,6 +18,7 @@ enum {
 	PAUSE_AFTER_US = 100000,
 	PRESSURE_WAIT_US = 20000,
 	CLOSE_MS = 5000,
+	READ_AGAIN_US = 1000000, /* what could not be read */
 };
 
 /* A turn of the loop waits for one poll, and asks Kafka for little else; a thread silent for longer is wedged. */
@@ -174,6 +175,34 @@ static void left_the_log(struct consumer *c, const struct kafka_partition *k, in
 		rebalance_restart(c, p, now_us);
 }
 
+/* What was read before settles and commits; nothing behind is read before somebody has mended the log. */
+static void unreadable(struct consumer *c, const struct kafka_partition *k, const char *reason, int64_t now_us)
+{
+	struct partition *p = rebalance_find(c, k->topic, k->partition);
+	if (!p || (p->state != PARTITION_RUNNING && p->state != PARTITION_HELD))
+		return;
+	metric_add(METRIC_KAFKA_UNREADABLE, 1);
+	if (p->unreadable != k->offset)
+		LOG(LOG_ERROR, "the log can't be read: the partition waits there", LOG_S("topic", p->topic),
+		    LOG_I("partition", p->partition), LOG_I("offset", k->offset), LOG_S("reason", reason));
+	p->unreadable = k->offset;
+	p->read_again_us = now_us + READ_AGAIN_US;
+}
+
+static void read_again(struct consumer *c, int64_t now_us)
+{
+	for (size_t i = 0; i < c->partition_count; i++) {
+		struct partition *p = c->partitions[i];
+		if (p->unreadable < 0 || p->read_again_us > now_us ||
+		    (p->state != PARTITION_RUNNING && p->state != PARTITION_HELD))
+			continue;
+		p->read_again_us = INT64_MAX; /* until it is told of again */
+		p->paused = false;
+		kafka_consumer_start(c->kafka, &(struct kafka_partition){p->topic, p->partition, p->tracker.position}, 1);
+		consumer_fit_pause(c, p);
+	}
+}
+
 static void fail(struct consumer *c, const char *reason)
 {
 	if (atomic_load(&c->fatal))
@@ -210,6 +239,9 @@ static void handle(struct consumer *c, const struct kafka_event *e, int64_t now_
 	case KAFKA_COMMITTED:
 		settle_commit_answered(c, e->commit_error);
 		return;
+	case KAFKA_UNREADABLE:
+		unreadable(c, &e->end, e->error, now_us);
+		return;
 	case KAFKA_TROUBLE:
 		note_trouble(c, e->error);
 		for (size_t i = 0; i < e->partition_count; i++)
@@ -236,6 +268,7 @@ static void serve(struct consumer *c, int64_t now_us)
 		rebalance_stop(c, atomic_load(&c->stop_by_us));
 	if (!c->stopping) {
 		rebalance_resolve(c, now_us);
+		read_again(c, now_us);
 		int64_t now_ms = clock_wall_us() / 1000;
 		for (size_t i = 0; i < c->partition_count; i++)
 			if (c->partitions[i]->head && c->partitions[i]->state == PARTITION_HELD &&
@@ -271,14 +304,16 @@ static void publish(struct consumer *c, int64_t now_us)
 	if (now_us < c->publish_due_us)
 		return;
 	c->publish_due_us = now_us + PUBLISH_US;
-	bool lost = false;
+	bool lost = false, unreadable = false;
 	for (size_t i = 0; i < c->partition_count; i++) {
 		if (c->partitions[i]->state == PARTITION_GONE)
 			continue;
 		publish_partition(c->partitions[i]);
 		lost |= c->partitions[i]->offsets_lost;
+		unreadable |= c->partitions[i]->unreadable >= 0;
 	}
 	atomic_store(&c->offsets_lost, lost);
+	atomic_store(&c->unreadable, unreadable);
 	metric_set(METRIC_IN_FLIGHT_BYTES, (int64_t)c->settings.budget->bytes);
 }
 
@@ -364,6 +399,11 @@ int consumer_assigned(const struct consumer *c)
 bool consumer_has_lost_offsets(const struct consumer *c)
 {
 	return atomic_load(&c->offsets_lost);
+}
+
+bool consumer_has_unreadable(const struct consumer *c)
+{
+	return atomic_load(&c->unreadable);
 }
 
 double consumer_share(const struct consumer *c)

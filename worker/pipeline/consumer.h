@@ -54,6 +54,8 @@ double consumer_share(const struct consumer *c);
 /* Partitions that it has, and whether offsets of one are lost. Thread: any. */
 int consumer_assigned(const struct consumer *c);
 bool consumer_has_lost_offsets(const struct consumer *c);
+/* Whether the log of one can't be read. Thread: any. */
+bool consumer_has_unreadable(const struct consumer *c);
 
 /* Its client's fatal error, or NULL. Thread: any. */
 const char *consumer_fatal(const struct consumer *c);

@@ -39,6 +39,7 @@ struct consumer {
 	_Atomic double share;
 	_Atomic int assigned;
 	_Atomic bool offsets_lost;
+	_Atomic bool unreadable;
 
 	struct kafka_consumer *kafka;
 	struct event_decoder *decoder;

@@ -53,6 +53,7 @@ void intake_record(struct consumer *c, const struct kafka_record *k)
 	if (!tracker_enter(&p->tracker, k->offset, k->timestamp_us, &ticket))
 		return;
 	c->tally.consumed++;
+	p->unreadable = -1;
 	FAIL_POINT(after_track);
 
 	struct event event;

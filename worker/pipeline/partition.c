@@ -26,7 +26,7 @@ void partition_init(struct partition *p, const char *topic, int32_t number, bool
 	ENSURE(p->topic);
 	p->partition = number;
 	p->deferred_topic = deferred_topic;
-	p->recorded = p->recording = p->committed = p->committing = -1;
+	p->recorded = p->recording = p->committed = p->committing = p->unreadable = -1;
 	tracker_init(&p->tracker);
 }
 
@@ -60,7 +60,7 @@ static void end_reading(struct partition *p)
 	atomic_store_explicit(&p->epoch, partition_epoch(p) + 1, memory_order_release);
 	tracker_start(&p->tracker, 0);
 	p->commit_unsure |= p->committing >= 0;
-	p->recorded = p->recording = p->committing = -1;
+	p->recorded = p->recording = p->committing = p->unreadable = -1;
 	p->committed_lsn = 0; /* a position in the WAL of a history that may be gone */
 }
 

@@ -145,15 +145,17 @@ void pipeline_tend(struct pipeline *p)
 {
 	double share = 0;
 	int assigned = 0;
-	bool joined = true, lost = false;
+	bool joined = true, lost = false, unreadable = false;
 	for (size_t i = 0; i < p->consumer_count; i++) {
 		share += consumer_share(p->consumers[i]);
 		assigned += consumer_assigned(p->consumers[i]);
 		joined &= consumer_joined(p->consumers[i]);
 		lost |= consumer_has_lost_offsets(p->consumers[i]);
+		unreadable |= consumer_has_unreadable(p->consumers[i]);
 	}
 	metric_set(METRIC_ASSIGNED_PARTITIONS, assigned);
 	metric_set(METRIC_DEGRADED_OFFSET_LOST, lost);
+	metric_set(METRIC_DEGRADED_UNREADABLE, unreadable);
 	health_set(HEALTH_JOINED, joined);
 	if (share > 0)
 		gate_shared_set_share(p->gate, share > 1 ? 1 : share);
