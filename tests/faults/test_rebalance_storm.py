@@ -38,17 +38,6 @@ class RebalanceCase(FaultCase):
                 WHEN (NEW.next_offset < OLD.next_offset AND NEW.claim = OLD.claim) EXECUTE FUNCTION note_back()""")
         return scene
 
-    @staticmethod
-    def slow_down(scene, seconds):
-        """Each batch takes that much longer."""
-        scene.psql(f"""
-            CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN
-                PERFORM pg_sleep({seconds});
-                RETURN NULL;
-            END $$;
-            CREATE TRIGGER dawdle BEFORE INSERT OR UPDATE ON orders FOR EACH STATEMENT EXECUTE FUNCTION dawdle()""")
-
     def verdict(self, scene, *workers, **more):
         super().verdict(scene, *workers, **more)
         self.assertEqual(scene.psql("SELECT * FROM public.went_back"), [])
@@ -189,7 +178,7 @@ class BadMomentsTest(RebalanceCase):
         interval_ms = 3000
         scene = self.scene(**{"kafka.max.poll.interval.ms": interval_ms, "workers": 1, "batch.max": 20,
             "inflight.max": 60})
-        self.slow_down(scene, interval_ms / 1000 + 1)
+        scene.slow_down(interval_ms / 1000 + 1)
         orders = [delivered(f"o-{i}", 100 + i) for i in range(900)]
         with scene.worker() as first, scene.worker() as second:
             self.wait_shared(first, second)

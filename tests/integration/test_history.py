@@ -121,6 +121,7 @@ class HistoryTest(unittest.TestCase):
         self.assert_audit_is_clean()
 
     def test_history__older_copy_while_records_flow(self):
+        self.scene.slow_down(0.02)
         with self.scene.worker(**{"batch.max": 20, "workers": 2, "inflight.max": 200}) as worker:
             self.send(300)
             self.scene.wait_settled(worker)

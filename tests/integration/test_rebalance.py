@@ -91,6 +91,7 @@ class RebalanceTest(unittest.TestCase):
 
     def test_rebalance__workers_join_and_leave_while_events_flow(self):
         scene = self.scene()
+        scene.slow_down(0.02)
         released = 0
         # The first one lets go at once, so that records in flight are released; the other drains.
         hasty = scene.worker(**{"rebalance.drain_ms": 0, "batch.max": 10, "workers": 1, "inflight.max": 1000})

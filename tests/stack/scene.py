@@ -115,6 +115,16 @@ class Scene:
     def psql(self, sql):
         return self.postgres.psql(sql, self.dsn)
 
+    def slow_down(self, seconds):
+        """Each write of a batch takes that much longer, so that there is a middle to be met on a machine of any speed."""
+        self.psql(f"""
+            CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                PERFORM pg_sleep({seconds});
+                RETURN NULL;
+            END $$;
+            CREATE TRIGGER dawdle BEFORE INSERT OR UPDATE ON orders FOR EACH STATEMENT EXECUTE FUNCTION dawdle()""")
+
     def epoch(self):
         """The history that the database is, as commits name it."""
         return self.psql("SELECT replace(epoch::text, '-', '') FROM history")[0][0]
