@@ -1,10 +1,8 @@
 """What the cases about Kafka and load share: their scenes, and what must hold at the end of each."""
 
-import contextlib
-import subprocess
 import unittest
 
-from stack import Scene, StackError, shared, wait_until
+from stack import Scene, shared, wait_until
 from stack.events import BASE_RULES, Expected, ledger_totals
 from stack.traffic import offsets
 
@@ -20,46 +18,6 @@ def expected_of(*loads):
     """What several Loads, or lists of events, call for together."""
     return Expected(event for load in loads
         for event in (load if isinstance(load, list) else load.expected.orders.values()))
-
-
-class Session:
-    """A session of PostgreSQL's superuser on a scene's database: SQL, its locks and its transaction, until it ends."""
-
-    def __init__(self, scene):
-        self.child = subprocess.Popen(["psql", "-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1",
-            "-p", str(scene.postgres.port), "-U", "postgres", "-d", scene.dsn.rpartition("/")[2]],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.child.stdin.close()
-        self.child.stdout.close()
-        self.child.wait()
-
-    def run(self, sql):
-        """Returns when it has been done."""
-        self.child.stdin.write(f"{sql};\n\\echo done\n")
-        self.child.stdin.flush()
-        while (line := self.child.stdout.readline().strip()) != "done":
-            if not line and self.child.poll() is not None:
-                raise StackError(f"psql could not: {sql}")
-
-    @contextlib.contextmanager
-    def locked(self):
-        self.lock()
-        try:
-            yield
-        finally:
-            self.unlock()
-
-    def lock(self):
-        """Nobody writes an order any more; reading goes on."""
-        self.run("BEGIN; LOCK TABLE delivery.orders IN EXCLUSIVE MODE")
-
-    def unlock(self):
-        self.run("ROLLBACK")
 
 
 class FaultCase(unittest.TestCase):

@@ -1,10 +1,9 @@
 """What the cases about PostgreSQL and Redis share: proxies in front, what must hold meanwhile, and at the end."""
 
 import contextlib
-import subprocess
 import unittest
 
-from stack import Scene, StackError, shared, wait_until
+from stack import Scene, Session, shared, wait_until
 from stack.events import BASE_RULES, ledger_totals
 from stack.load import Load, Vitals
 from stack.proxy import Proxy
@@ -12,31 +11,6 @@ from stack.proxy import Proxy
 MIB = 1024 * 1024
 IN_FLIGHT = 400
 OPTIONS = {"inflight.max": IN_FLIGHT, "batch.max": 50, "redis.timeout_ms": 200}
-
-
-class Session:
-    """A superuser's session on a scene's database. Statements run one after another; `begun` does not wait."""
-
-    def __init__(self, scene):
-        self.child = subprocess.Popen(["psql", "-X", "-q", "-t", "-A", "-h", "127.0.0.1",
-            "-p", str(scene.postgres.port), "-U", "postgres", "-d", scene.postgres.database_of(scene.dsn)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    def run(self, sql):
-        """Returns what it says, when it is done."""
-        self.child.stdin.write(f"{sql};\n\\echo done\n")
-        self.child.stdin.flush()
-        said = []
-        while (line := self.child.stdout.readline()) != "done\n":
-            if not line:
-                raise StackError(f"psql left: {''.join(said)}")
-            said.append(line)
-        return "".join(said)
-
-    def close(self):
-        self.child.stdin.close()
-        self.child.stdout.close()
-        self.child.wait()
 
 
 class OutageCase(unittest.TestCase):

@@ -9,8 +9,8 @@ import os
 import re
 import unittest
 
-from fault_case import FaultCase, Session, expected_of, limits
-from stack import Record, StackError, shared, wait_until
+from fault_case import FaultCase, expected_of, limits
+from stack import Record, Session, StackError, shared, wait_until
 from stack.events import BASE_RULES, Expected, delivered, event, ledger_totals
 from stack.load import Load, Vitals
 from stack.records import Transactions

@@ -121,12 +121,12 @@ class LocksTest(OutageCase):
         scene.psql(f"ALTER DATABASE {scene.postgres.database_of(scene.dsn)} SET deadlock_timeout = '500ms'")
         stop = threading.Event()
         other = self.session(scene)
-        other.run("SET search_path = delivery; SET deadlock_timeout = '60s'")
+        other.run("SET deadlock_timeout = '60s'")
         failed = []
 
         def run(sql):
-            said = other.run(sql)
-            failed.extend(line for line in said.splitlines() if "ERROR" in line)
+            said = other.ask(sql)
+            failed.extend(line for line in said if "ERROR" in line)
             return said
 
         def lock_the_other_way():
@@ -164,7 +164,6 @@ class LocksTest(OutageCase):
             scene.produce([event("o1")])
             scene.wait_settled(worker)
             other = self.session(scene)
-            other.run("SET search_path = delivery")
             # An order that changes between reading and writing is read once more, and locked.
             read = proxy.arm(b"\0read_orders\0", Act.HOLD_ANSWER, hold_s=60)
             locked = proxy.arm(b"\0lock_orders\0", Act.HOLD_ANSWER, hold_s=60)
@@ -176,9 +175,9 @@ class LocksTest(OutageCase):
             other.run("UPDATE orders SET rev = rev + 1")
             proxy.release()
             locked.wait(20)
-            wait_until(lambda: "could not" in other.run("SELECT 1 FROM orders FOR UPDATE NOWAIT"), 20, "the lock")
+            wait_until(lambda: "could not" in "".join(other.ask("SELECT 1 FROM orders FOR UPDATE NOWAIT")), 20, "the lock")
             worker.freeze()
-            wait_until(lambda: "could not" not in other.run("SELECT 1 FROM orders FOR UPDATE NOWAIT"), 10,
+            wait_until(lambda: "could not" not in "".join(other.ask("SELECT 1 FROM orders FOR UPDATE NOWAIT")), 10,
                 "the frozen worker's locks to go [I8]", every_s=0.1)
             worker.thaw()
             proxy.release()

@@ -11,8 +11,8 @@ import time
 import unittest
 
 import crash_matrix
-from fault_case import FaultCase, Session, limits
-from stack import wait_until
+from fault_case import FaultCase, limits
+from stack import Session, wait_until
 from stack.events import BASE_RULES, Expected, delivered, ledger_totals
 from stack.load import Load, Vitals, scaled
 

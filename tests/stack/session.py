@@ -1,5 +1,6 @@
 """A session of our own beside the worker's: transactions and locks that stay open from one line to the next."""
 
+import contextlib
 import subprocess
 
 from .process import StackError
@@ -14,23 +15,25 @@ class Session:
     END = "-- end of the answer --"
 
     def __init__(self, scene):
-        self.command = ["psql", "-X", "-q", "-t", "-A", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1",
-            "-p", str(scene.postgres.port), "-U", "postgres", "-d", scene.dsn.rpartition("/")[2]]
-        self.process = None
+        """As superuser, in the ledger's schema."""
+        self.process = subprocess.Popen(["psql", "-X", "-q", "-t", "-A", "-h", "127.0.0.1",
+            "-p", str(scene.postgres.port), "-U", "postgres", "-d", scene.postgres.database_of(scene.dsn)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.run("SET search_path = delivery")
 
     def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True)
-        self.run("SET search_path = delivery")
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self):
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
 
-    def run(self, sql):
-        """Returns the lines of the answer, once it is whole."""
+    def ask(self, sql):
+        """Returns the answer's lines once it is whole, errors included."""
         self.process.stdin.write(f"{sql};\n\\echo {self.END}\n")
         self.process.stdin.flush()
         lines = []
@@ -38,4 +41,26 @@ class Session:
             if line.rstrip("\n") == self.END:
                 return lines
             lines.append(line.rstrip("\n"))
-        raise StackError(f"{sql}: {' '.join(lines)}")
+        raise StackError(f"psql left: {sql}: {' '.join(lines)}")
+
+    def run(self, sql):
+        """The same, of what must not fail."""
+        lines = self.ask(sql)
+        if any(line.startswith("ERROR:") for line in lines):
+            raise StackError(f"{sql}: {' '.join(lines)}")
+        return lines
+
+    @contextlib.contextmanager
+    def locked(self):
+        self.lock()
+        try:
+            yield
+        finally:
+            self.unlock()
+
+    def lock(self):
+        """Nobody writes an order any more; reading goes on."""
+        self.run("BEGIN; LOCK TABLE orders IN EXCLUSIVE MODE")
+
+    def unlock(self):
+        self.run("ROLLBACK")
