@@ -393,6 +393,7 @@ class TransactionsTest(FaultCase):
         scene.stack.kafka.group_tool("--group", scene.group, "--topic", scene.topic, "--reset-offsets", "--to-offset",
             "20", "--execute")
         with scene.worker() as worker:
+            worker.wait_logged("an operator's reset is obeyed")
             self.verdict(scene, worker, expected=expected)
             self.assertEqual(worker.stop(), 0, worker.log())
 
