@@ -102,6 +102,11 @@ class Vitals(_Beside):
         self.memory_first = memory_bytes(worker)
         self.memory_max = 0  # resident
 
+    def __enter__(self):
+        """Looks at once: what is over soon has been seen, too."""
+        self.step()
+        return super().__enter__()
+
     def step(self):
         status, text = self.worker.get("/livez")
         if status != 200:
