@@ -16,7 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { METADATA_TIMEOUT_MS = 1000 };
+enum {
+	METADATA_TIMEOUT_MS = 1000,
+	/* A fraction of what is queued at the most, so that the fetcher refills before the queue is empty. */
+	WAKE_EVERY_RECORDS = 1024,
+	QUEUE_BACKOFF_FROM = 0x02020000, /* 2.2.0: fetch.queue.backoff.ms, which kafka_settings.c sets */
+};
 
 struct kafka_consumer {
 	rd_kafka_t *rk;
@@ -28,6 +33,8 @@ struct kafka_consumer {
 	struct header *headers;
 	size_t header_capacity;
 	struct kafka_partition stopped; /* the one that a KAFKA_TROUBLE names */
+	char *sasl_username, *sasl_password; /* owned: as configured, or "" */
+	unsigned until_wake;            /* records until the fetcher is woken */
 	bool release_due;               /* a revocation was delivered and not released */
 	bool fatal;
 	char fatal_error[sizeof(((struct kafka_event *)0)->error)];
@@ -142,7 +149,22 @@ static void free_consumer(struct kafka_consumer *c)
 	assignment_release(&c->assignment);
 	free(c->current);
 	free(c->headers);
+	free(c->sasl_username);
+	free(c->sasl_password);
 	free(c);
+}
+
+/* Owns: the caller. "" for a property that is not set. */
+static char *property_of(const rd_kafka_conf_t *conf, const char *name)
+{
+	size_t size = 1;
+	if (rd_kafka_conf_get(conf, name, NULL, &size) != RD_KAFKA_CONF_OK)
+		size = 1;
+	char *value = calloc(1, size);
+	ENSURE(value != NULL);
+	if (size > 1 && rd_kafka_conf_get(conf, name, value, &size) != RD_KAFKA_CONF_OK)
+		value[0] = '\0';
+	return value;
 }
 
 static rd_kafka_resp_err_t subscribe(struct kafka_consumer *c, const char *const *topics, size_t topic_count)
@@ -168,6 +190,9 @@ int kafka_consumer_open(const struct kafka_settings *s, const char *const *topic
 	pending_queue_init(&c->rebalances);
 	pending_queue_init(&c->answers);
 	assignment_init(&c->assignment, topics, topic_count);
+	c->sasl_username = property_of(conf, "sasl.username");
+	c->sasl_password = property_of(conf, "sasl.password");
+	c->until_wake = WAKE_EVERY_RECORDS;
 
 	rd_kafka_conf_set_opaque(conf, c);
 	rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
@@ -278,6 +303,22 @@ static void unreadable(struct kafka_consumer *c, struct slot *s, const char *top
 	kafka_consumer_stop(c, &event->end, 1);
 }
 
+/*
+ * Below 2.2 the fetcher that found the queue full, or a partition paused, looks again after a second, or when its
+ * thread is woken: so a queue of less than a second's traffic, which is what memory allows, would halve the
+ * throughput. Setting the credentials that are set already wakes the threads of all brokers, and of the public
+ * calls it alone does so without a request to a broker.
+ */
+static void wake_fetcher(struct kafka_consumer *c)
+{
+	c->until_wake = WAKE_EVERY_RECORDS;
+	if (rd_kafka_version() >= QUEUE_BACKOFF_FROM)
+		return;
+	rd_kafka_error_t *error = rd_kafka_sasl_set_credentials(c->rk, c->sasl_username, c->sasl_password);
+	if (error)
+		rd_kafka_error_destroy(error); /* it sleeps on, for its second */
+}
+
 /* Returns: whether `m` is an event for the worker. */
 static bool deliver_message(struct kafka_consumer *c, const rd_kafka_message_t *m, struct kafka_event *event)
 {
@@ -295,6 +336,8 @@ static bool deliver_message(struct kafka_consumer *c, const rd_kafka_message_t *
 		event->kind = KAFKA_RECORD;
 		event->record = kafka_record_of(m, topic, &c->headers, &c->header_capacity);
 		s->position = m->offset + 1;
+		if (--c->until_wake == 0)
+			wake_fetcher(c);
 		return true;
 	case RD_KAFKA_RESP_ERR__PARTITION_EOF:
 		if (!s || s->paused)
@@ -442,6 +485,7 @@ void kafka_consumer_pause(struct kafka_consumer *c, const struct kafka_partition
 void kafka_consumer_resume(struct kafka_consumer *c, const struct kafka_partition *partitions, size_t count)
 {
 	set_paused(c, partitions, count, false);
+	wake_fetcher(c);
 }
 
 /* ---- commit ---- */

@@ -12,6 +12,7 @@
 #define ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 enum {
+	QUEUE_BACKOFF_FROM = 0x02020000, /* 2.2.0: fetch.queue.backoff.ms; kafka_consumer.c wakes older ones */
 	COOPERATIVE_FROM = 0x020a0000, /* 2.10.0: commits in a cooperative rebalance keep the assignment (#4059) */
 	IDEMPOTENT_FROM = 0x02030000,  /* 2.3.0: a broker's outage no longer ends the idempotent producer (#4438) */
 	FREE_TIMEOUT_MS = 5000,
@@ -39,8 +40,8 @@ static const struct fixed defaults[] = {
 	{KAFKA_BOTH, "topic.metadata.refresh.interval.ms", "10000"},
 	{KAFKA_CONSUMER, "allow.auto.create.topics", "false"},
 	{KAFKA_CONSUMER, "max.poll.interval.ms", "300000"},
-	{KAFKA_CONSUMER, "queued.min.messages", "20000"},
-	{KAFKA_CONSUMER, "queued.max.messages.kbytes", "8192"},
+	{KAFKA_CONSUMER, "queued.min.messages", "10000"},
+	{KAFKA_CONSUMER, "queued.max.messages.kbytes", "4096"},
 	{KAFKA_CONSUMER, "fetch.wait.max.ms", "100"},
 	{KAFKA_CONSUMER, "check.crcs", "true"}, /* brokers hand out what the disk has, and an amount may differ by a bit */
 	{KAFKA_PRODUCER, "linger.ms", "5"},
@@ -216,6 +217,9 @@ static int fill(rd_kafka_conf_t *conf, const struct kafka_settings *s, enum kafk
 		if (is_for(defaults[i].side, side) && set(conf, defaults[i].name, defaults[i].value, error, error_size))
 			return -1;
 	}
+	if (side == KAFKA_CONSUMER && rd_kafka_version() >= QUEUE_BACKOFF_FROM &&
+	    set(conf, "fetch.queue.backoff.ms", "10", error, error_size))
+		return -1;
 	if (side == KAFKA_CONSUMER &&
 	    set(conf, "partition.assignment.strategy",
 		rd_kafka_version() >= COOPERATIVE_FROM ? "cooperative-sticky" : "roundrobin,range", error, error_size))
