@@ -61,6 +61,13 @@ static inline bool prng_percent(struct prng *p, unsigned percent)
 	return prng_below(p, 100) < percent;
 }
 
+/* The same with hundredths of a percent: whole percents take the same draws of a stream alike in both. */
+static inline bool prng_basis_points(struct prng *p, unsigned basis_points)
+{
+	uint64_t draw = prng_next(p);
+	return draw % 100 * 100 + draw / 100 % 100 < basis_points;
+}
+
 /* In [0, n), n >= 1: each doubling of the rank is about as frequent as the one before, as in Zipf's law. */
 static inline uint64_t prng_zipf(struct prng *p, uint64_t n)
 {

@@ -51,7 +51,7 @@ static struct buf all_of(const struct generate_options *o)
 START_TEST(test_generate__the_same_options_give_the_same_bytes)
 {
 	struct generate_options o = some(5000);
-	o.duplicate_percent = o.late_percent = o.bad_percent = 5;
+	o.duplicate_bp = o.late_bp = o.bad_bp = 500;
 	struct buf one = all_of(&o), two = all_of(&o);
 	ck_assert(slice_equal(buf_slice(&one), buf_slice(&two)));
 	o.seed++;
@@ -100,7 +100,7 @@ START_TEST(test_generate__bad_records_are_of_every_kind)
 	struct event event;
 	int seen[ERROR_CODE_COUNT] = {0};
 
-	o.bad_percent = 10;
+	o.bad_bp = 1000;
 	o.tombstones = true;
 	struct generator *g = generator_new(&o);
 	while (generator_next(g, &record))
@@ -159,8 +159,8 @@ START_TEST(test_generate__repeats_and_stragglers_come_as_asked)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct generate_options o = some(10000);
 		int repeats, stragglers;
-		o.duplicate_percent = rows[i].duplicates;
-		o.late_percent = rows[i].late;
+		o.duplicate_bp = rows[i].duplicates * 100;
+		o.late_bp = rows[i].late * 100;
 		struct buf text = all_of(&o);
 		inspect(&text, &repeats, &stragglers);
 		ck_assert_msg(abs(repeats - rows[i].repeats) <= rows[i].repeats / 5, "row %d: %d repeats", (int)i,
@@ -194,6 +194,185 @@ START_TEST(test_generate__outcomes_can_be_chosen)
 }
 END_TEST
 
+/* What the workloads of the measurements promise of a stream. */
+enum { LONG_COUNT = 300000, PARTITIONS = 6, ALIVE = 20000 };
+
+struct seen {
+	uint64_t order; /* FNV-1a of the key */
+	uint64_t value; /* of the value */
+	int64_t at;     /* record number */
+	bool repeat;    /* filled by mark_repeats */
+};
+
+static uint64_t hash_of(struct slice s)
+{
+	uint64_t hash = UINT64_C(14695981039346656037);
+	for (size_t i = 0; i < s.len; i++)
+		hash = (hash ^ (uint8_t)s.data[i]) * UINT64_C(1099511628211);
+	return hash ^ hash >> 32;
+}
+
+static int compare_orders(const void *left, const void *right)
+{
+	const struct seen *a = left, *b = right;
+	return a->order == b->order ? (a->at > b->at) - (a->at < b->at) : a->order > b->order ? 1 : -1;
+}
+
+static int compare_values(const void *left, const void *right)
+{
+	const struct seen *a = left, *b = right;
+	return a->value == b->value ? (a->at > b->at) - (a->at < b->at) : a->value > b->value ? 1 : -1;
+}
+
+static struct seen *see(const struct generate_options *o)
+{
+	struct seen *all = calloc((size_t)o->count, sizeof(*all));
+	struct generator *g = generator_new(o);
+	struct generated record;
+	ck_assert_ptr_nonnull(all);
+	for (int64_t i = 0; generator_next(g, &record); i++)
+		all[i] = (struct seen){hash_of(record.key), hash_of(record.value), i, false};
+	generator_free(g);
+	return all;
+}
+
+/* Sorts by value. Returns: how many records repeat an earlier one; *nearest: at the least so many records later. */
+static int64_t mark_repeats(struct seen *all, int64_t count, int64_t *nearest)
+{
+	int64_t repeats = 0;
+	*nearest = count;
+	qsort(all, (size_t)count, sizeof(*all), compare_values);
+	for (int64_t i = 1; i < count; i++) {
+		if (all[i].value != all[i - 1].value)
+			continue;
+		all[i].repeat = true;
+		repeats++;
+		if (all[i].at - all[i - 1].at < *nearest)
+			*nearest = all[i].at - all[i - 1].at;
+	}
+	return repeats;
+}
+
+/* The worst case of reading: one partition's records only, as many as `window`. Returns: how many records of all have
+ * another one of their order in such a window. */
+static int64_t shared(const struct seen *all, int64_t count, size_t window)
+{
+	struct seen *part = calloc(window, sizeof(*part));
+	int64_t found = 0;
+	ck_assert_ptr_nonnull(part);
+	for (uint64_t partition = 0; partition < PARTITIONS; partition++) {
+		size_t have = 0;
+		for (int64_t i = 0; i < count; i++) {
+			if (all[i].order % PARTITIONS == partition)
+				part[have++] = all[i];
+			if (have < window)
+				continue;
+			qsort(part, have, sizeof(*part), compare_orders);
+			for (size_t k = 0; k < have; k++)
+				found += (k > 0 && part[k - 1].order == part[k].order) ||
+				         (k + 1 < have && part[k + 1].order == part[k].order);
+			have = 0;
+		}
+	}
+	free(part);
+	return found;
+}
+
+static struct generate_options lifecycle(void)
+{
+	struct generate_options o = some(LONG_COUNT);
+	o.customers = 1000000;
+	o.partners = 700;
+	o.duplicate_bp = 200;
+	o.late_bp = 100;
+	o.bad_bp = 10;
+	return o;
+}
+
+START_TEST(test_generate__steady_orders_keep_their_events_apart)
+{
+	struct generate_options o = lifecycle();
+	int64_t nearest;
+	for (int steady = 0; steady < 2; steady++) {
+		o.steady = steady;
+		struct seen *all = see(&o);
+		/* Two workers' batches of 1,000. */
+		double share = (double)shared(all, o.count, 2000) / (double)o.count;
+		ck_assert_msg((share < 0.05) == o.steady, "steady %d: %.1f %%", steady, share * 100);
+		int64_t repeats = mark_repeats(all, o.count, &nearest);
+		ck_assert_int_ge(repeats, o.count / 100 * 2 * 9 / 10);
+		ck_assert_int_le(repeats, o.count / 100 * 2 * 11 / 10);
+		free(all);
+	}
+}
+END_TEST
+
+START_TEST(test_generate__steady_orders_are_all_alive_from_the_first_record)
+{
+	struct generate_options o = lifecycle();
+	o.steady = true;
+	struct seen *all = see(&o);
+	qsort(all, (size_t)o.count, sizeof(*all), compare_orders);
+	int64_t early = 0, middle = 0, long_lives = 0, lives = 0;
+	for (int64_t i = 0, from = 0; i < o.count; i++) {
+		if (i + 1 < o.count && all[i + 1].order == all[i].order)
+			continue;
+		early += all[from].at < ALIVE * 5 / 4;
+		middle += all[from].at <= o.count / 2 && all[i].at > o.count / 2;
+		/* Those that begin and end within. */
+		if (all[from].at > 2 * ALIVE && all[i].at < o.count - 2 * ALIVE) {
+			lives++;
+			long_lives += i - from + 1 >= 6;
+		}
+		from = i + 1;
+	}
+	ck_assert_int_ge(early, ALIVE * 9 / 10);
+	ck_assert_int_ge(middle, ALIVE * 7 / 10); /* an order that has just ended counts for none */
+	ck_assert_int_le(middle, ALIVE);
+	ck_assert_int_gt(long_lives, lives * 9 / 10);
+	free(all);
+}
+END_TEST
+
+START_TEST(test_generate__repeats_come_as_late_as_asked_and_once)
+{
+	static const unsigned shares_bp[] = {5000, 200, 0};
+	struct generate_options o = lifecycle();
+	o.repeat_after = 30000;
+	o.bad_bp = 0; /* empty values are alike */
+	for (size_t i = 0; i < sizeof(shares_bp) / sizeof(shares_bp[0]); i++) {
+		int64_t nearest, twice = 0;
+		o.duplicate_bp = shares_bp[i];
+		struct seen *all = see(&o);
+		int64_t repeats = mark_repeats(all, o.count, &nearest);
+		for (int64_t k = 1; k < o.count; k++)
+			twice += all[k].repeat && all[k - 1].repeat && all[k].value == all[k - 1].value;
+		ck_assert_int_eq(twice, 0);
+		ck_assert_msg(repeats == 0 || nearest >= o.repeat_after, "%lld records later", (long long)nearest);
+		/* The first 30,000 events have nothing to repeat. */
+		double share = (double)repeats / (double)(o.count - o.repeat_after), wanted = shares_bp[i] / 1e4;
+		ck_assert_msg(share >= wanted * 0.95 && share <= wanted * 1.05, "%.2f %%", share * 100);
+		free(all);
+	}
+}
+END_TEST
+
+START_TEST(test_generate__shares_may_be_hundredths_of_a_percent)
+{
+	struct generate_options o = some(200000);
+	struct event event;
+	struct generated record;
+	int bad = 0;
+	o.bad_bp = 10;
+	struct generator *g = generator_new(&o);
+	while (generator_next(g, &record))
+		bad += decode(&record, &event) != ERROR_NONE;
+	generator_free(g);
+	ck_assert_int_ge(bad, 150);
+	ck_assert_int_le(bad, 250);
+}
+END_TEST
+
 /* The streams must stay as they are: a seed in a bug report is worth what it still makes. */
 START_TEST(test_prng__streams_stay_as_they_are)
 {
@@ -224,6 +403,10 @@ int main(void)
 	tcase_add_test(tcase, test_generate__bad_records_are_of_every_kind);
 	tcase_add_test(tcase, test_generate__repeats_and_stragglers_come_as_asked);
 	tcase_add_test(tcase, test_generate__outcomes_can_be_chosen);
+	tcase_add_test(tcase, test_generate__steady_orders_keep_their_events_apart);
+	tcase_add_test(tcase, test_generate__steady_orders_are_all_alive_from_the_first_record);
+	tcase_add_test(tcase, test_generate__repeats_come_as_late_as_asked_and_once);
+	tcase_add_test(tcase, test_generate__shares_may_be_hundredths_of_a_percent);
 	tcase_add_test(tcase, test_prng__streams_stay_as_they_are);
 	suite_add_tcase(suite, tcase);
 	SRunner *runner = srunner_create(suite);

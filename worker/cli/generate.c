@@ -13,6 +13,7 @@ enum {
 	STEPS_MAX = 10,
 	EVENTS_AN_ORDER = 8,
 	RECENT = 4096,   /* records that a repeat is taken from */
+	STEADY_PART = 4, /* steady: the next event is one of the orders_alive / STEADY_PART longest silent orders' */
 	HELD_MAX = 2048, /* stragglers at once */
 	DRIVERS = 5000,
 	KEY_BYTES = 24,
@@ -47,10 +48,13 @@ struct generator {
 	int64_t spacing_us;
 	uint64_t orders_begun;
 	uint64_t bad_made;
-	struct order *orders;
+	struct order *orders; /* steady: a ring, the order that has been silent for longest at oldest */
 	size_t order_count;
-	struct record recent[RECENT]; /* a ring by record number; valid records only */
+	size_t oldest;
+	struct record *recent; /* a ring by record number; valid records only */
+	int64_t recent_size;
 	int64_t recent_count;
+	bool repeat_due; /* repeat_after: of the record of that long ago */
 	struct record held[HELD_MAX];
 	size_t held_count;
 	struct record bad;
@@ -108,7 +112,9 @@ static void begin_order(struct generator *g, struct order *o)
 {
 	*o = (struct order){
 		.id = prng_mix(g->options.seed ^ ++g->orders_begun),
-		.customer = prng_percent(&g->prng, 1) ? 0 : 1 + prng_zipf(&g->prng, (uint64_t)g->options.customers),
+		.customer = prng_percent(&g->prng, 1) && !g->options.delivered_only
+		                    ? 0
+		                    : 1 + prng_zipf(&g->prng, (uint64_t)g->options.customers),
 		.partner = 1 + prng_zipf(&g->prng, (uint64_t)g->options.partners),
 		.driver = 1 + prng_below(&g->prng, DRIVERS),
 		.amount_minor = 499 + (int64_t)prng_zipf(&g->prng, 60000),
@@ -159,9 +165,21 @@ static void put_event(struct generator *g, const struct order *o, struct buf *ou
 	buf_puts(out, ",\"source\":\"generator\",\"schema_version\":1}");
 }
 
+/* Takes one of the longest silent orders, which then is the last to be silent. */
+static struct order *next_steady(struct generator *g)
+{
+	size_t part = g->order_count / STEADY_PART;
+	size_t picked = (g->oldest + (part ? prng_below(&g->prng, part) : 0)) % g->order_count;
+	struct order *last = &g->orders[g->oldest], o = g->orders[picked];
+	g->orders[picked] = *last;
+	*last = o;
+	g->oldest = (g->oldest + 1) % g->order_count;
+	return last;
+}
+
 static void make_event(struct generator *g, struct record *r)
 {
-	struct order *o = &g->orders[prng_below(&g->prng, g->order_count)];
+	struct order *o = g->options.steady ? next_steady(g) : &g->orders[prng_below(&g->prng, g->order_count)];
 	if (o->next == o->step_count)
 		begin_order(g, o);
 	snprintf(r->key, sizeof(r->key), "o-%016" PRIx64, o->id);
@@ -251,11 +269,37 @@ static void make_next(struct generator *g, struct record *r)
 			return;
 		make_event(g, r);
 		bool room = g->held_count < HELD_MAX && g->options.count - g->made > (int64_t)g->held_count + 1;
-		if (!room || !prng_percent(&g->prng, g->options.late_percent))
+		if (!room || !prng_basis_points(&g->prng, g->options.late_bp))
 			return;
 		r->due = g->made + 1 + (int64_t)prng_below(&g->prng, GENERATE_LATE_RECORDS);
 		swap(r, &g->held[g->held_count++]);
 	}
+}
+
+/* Returns: the record to repeat, or NULL. */
+static struct record *take_repeat(struct generator *g)
+{
+	int64_t after = g->options.repeat_after;
+	if (after) {
+		bool due = g->repeat_due;
+		g->repeat_due = false;
+		return due ? &g->recent[(g->recent_count - 1 - after) % g->recent_size] : NULL;
+	}
+	if (g->recent_count == 0 || !prng_basis_points(&g->prng, g->options.duplicate_bp))
+		return NULL;
+	int64_t kept = g->recent_count < RECENT ? g->recent_count : RECENT;
+	return &g->recent[prng_below(&g->prng, (uint64_t)kept)];
+}
+
+static struct record *take_new(struct generator *g)
+{
+	struct record *r = &g->recent[g->recent_count++ % g->recent_size];
+	make_next(g, r);
+	/* A repeat for one event in so many makes the share asked for of all records. */
+	unsigned bp = g->options.duplicate_bp;
+	if (g->options.repeat_after && g->recent_count > g->options.repeat_after)
+		g->repeat_due = bp >= 5000 || prng_basis_points(&g->prng, bp * 10000 / (10000 - bp));
+	return r;
 }
 
 bool generator_next(struct generator *g, struct generated *out)
@@ -264,17 +308,12 @@ bool generator_next(struct generator *g, struct generated *out)
 		return false;
 	/* Stragglers that must still come leave no room for anything else. */
 	bool room = g->options.count - g->made > (int64_t)g->held_count;
-	if (room && prng_percent(&g->prng, g->options.bad_percent)) {
+	if (room && prng_basis_points(&g->prng, g->options.bad_bp)) {
 		*out = make_bad(g);
 	} else {
-		struct record *r;
-		if (room && g->recent_count > 0 && prng_percent(&g->prng, g->options.duplicate_percent)) {
-			int64_t kept = g->recent_count < RECENT ? g->recent_count : RECENT;
-			r = &g->recent[prng_below(&g->prng, (uint64_t)kept)];
-		} else {
-			r = &g->recent[g->recent_count++ % RECENT];
-			make_next(g, r);
-		}
+		struct record *r = room ? take_repeat(g) : NULL;
+		if (!r)
+			r = take_new(g);
 		*out = (struct generated){slice_of(r->key), buf_slice(&r->value)};
 	}
 	g->made++;
@@ -287,23 +326,31 @@ struct generator *generator_new(const struct generate_options *options)
 	ENSURE(g != NULL);
 	g->options = *options;
 	g->prng = prng_of(options->seed);
-	/* A short run is to see orders end, too; a long one is to end within a day of its start. */
+	/* A short run is to see orders end, too, which in a steady one happens from the start. */
 	int64_t alive = options->delivered_only ? 1 : options->count / EVENTS_AN_ORDER / 2;
-	if (alive > options->orders_alive)
+	if (alive > options->orders_alive || (options->steady && !options->delivered_only))
 		alive = options->orders_alive;
 	g->order_count = (size_t)(alive > 0 ? alive : 1);
+	/* A long one is to end within a day of its start. */
 	g->spacing_us = options->count > 0 ? DAY_US / 24 * 23 / options->count : GENERATE_SPACING_US;
 	if (g->spacing_us > GENERATE_SPACING_US)
 		g->spacing_us = GENERATE_SPACING_US;
 	g->orders = calloc(g->order_count, sizeof(*g->orders));
-	ENSURE(g->orders != NULL);
+	g->recent_size = options->repeat_after + RECENT;
+	g->recent = calloc((size_t)g->recent_size, sizeof(*g->recent));
+	ENSURE(g->orders != NULL && g->recent != NULL);
+	for (size_t i = 0; options->steady && i < g->order_count; i++) {
+		begin_order(g, &g->orders[i]);
+		g->orders[i].next = (uint8_t)prng_below(&g->prng, g->orders[i].step_count);
+	}
 	return g;
 }
 
 void generator_free(struct generator *g)
 {
-	for (size_t i = 0; i < RECENT; i++)
+	for (int64_t i = 0; i < g->recent_size; i++)
 		buf_release(&g->recent[i].value);
+	free(g->recent);
 	for (size_t i = 0; i < HELD_MAX; i++)
 		buf_release(&g->held[i].value);
 	buf_release(&g->bad.value);

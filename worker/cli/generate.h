@@ -18,20 +18,26 @@
 
 struct generate_options {
 	uint64_t seed;
-	int64_t count;        /* records in all, repeats and malformed ones included */
-	int64_t orders_alive; /* at most this many between their first and last event */
+	int64_t count;         /* records in all, repeats and malformed ones included */
+	int64_t orders_alive;  /* at most this many between their first and last event */
 	int64_t customers;
 	int64_t partners;
-	unsigned duplicate_percent; /* exact repeats of an earlier record */
-	unsigned late_percent;      /* events that come up to LATE_RECORDS records later than due */
-	unsigned bad_percent;       /* records that the decoder refuses */
-	bool all_delivered;         /* no order fails, is cancelled, returned or refunded */
-	bool delivered_only;        /* an order is one event, its delivery */
-	bool tombstones;            /* null values among the malformed ones; NDJSON has none */
-	int64_t start_us;           /* the first event's timestamp */
+	unsigned duplicate_bp; /* exact repeats of an earlier record, in hundredths of a percent */
+	unsigned late_bp;      /* events that come up to LATE_RECORDS records later than due; the same unit */
+	unsigned bad_bp;       /* records that the decoder refuses; the same unit */
+	/* 0: a repeat is of one of the last few thousand records. Else of that many events ago, and of each event
+	 * once at most: half of all records, then, is the most. */
+	int64_t repeat_after;
+	/* Orders are under way from the first record on, at any step of theirs, and an order's events have at least
+	 * three quarters of orders_alive other events between them (late ones apart). Else the next event is any order's. */
+	bool steady;
+	bool all_delivered;    /* no order fails, is cancelled, returned or refunded */
+	bool delivered_only;   /* an order is one event, its delivery to a known customer */
+	bool tombstones;       /* null values among the malformed ones; NDJSON has none */
+	int64_t start_us;      /* the first event's timestamp */
 };
 
-enum { GENERATE_SPACING_US = 50000, GENERATE_LATE_RECORDS = 5000 };
+enum { GENERATE_SPACING_US = 50000, GENERATE_LATE_RECORDS = 5000, GENERATE_REPEAT_AFTER_MAX = 10000000 };
 
 struct generated {
 	struct slice key;

@@ -1,6 +1,7 @@
 #include "worker/cli/cli.h"
 
 #include "common/clock.h"
+#include "common/parse.h"
 #include "schemas/timestamp.h"
 #include "worker/cli/generate.h"
 #include "worker/kafka/kafka.h"
@@ -286,14 +287,28 @@ static int print_records(struct source *source)
 	return EXIT_FINE; /* main tells a failed write */
 }
 
-/* Returns: 0, or an exit code after printing why. */
-static int read_percent(struct cli *cli, const char *name, unsigned *percent)
+/* "2", "0.1", "0.25". Returns: whether it was that, with *bp in hundredths of a percent. */
+static bool parse_percent(const char *text, unsigned *bp)
 {
-	int64_t value = 0;
-	if (!cli_integer(cli, name, 0, 100, &value))
-		return EXIT_USAGE;
-	*percent = (unsigned)value;
-	return 0;
+	const char *point = strchrnul(text, '.');
+	size_t digits = *point ? strlen(point + 1) : 0;
+	int64_t whole, part = 0;
+	if (!parse_int64_within((struct slice){text, (size_t)(point - text)}, 0, 100, &whole))
+		return false;
+	if (*point && (digits > 2 || point[1] == '-' || !parse_int64_within(slice_of(point + 1), 0, 99, &part)))
+		return false;
+	*bp = (unsigned)(whole * 100 + (digits == 1 ? part * 10 : part));
+	return *bp <= 10000;
+}
+
+/* Returns: 0, or an exit code after printing why. */
+static int read_percent(struct cli *cli, const char *name, unsigned *bp)
+{
+	const char *text = cli_value(cli, name);
+	if (!text || parse_percent(text, bp))
+		return 0;
+	return cli_fail(cli, EXIT_USAGE, "--%s: \"%s\" is not a percentage from 0 to 100 with two digits after the point",
+			name, text);
 }
 
 static int read_generate_options(struct cli *cli, struct generate_options *o)
@@ -309,10 +324,14 @@ static int read_generate_options(struct cli *cli, struct generate_options *o)
 	    !cli_integer(cli, "orders-alive", 1, 10000000, &o->orders_alive) ||
 	    !cli_integer(cli, "customers", 1, 1000000000, &o->customers) ||
 	    !cli_integer(cli, "partners", 1, 1000000000, &o->partners) ||
-	    read_percent(cli, "duplicates", &o->duplicate_percent) || read_percent(cli, "late", &o->late_percent) ||
-	    read_percent(cli, "bad", &o->bad_percent))
+	    !cli_integer(cli, "repeat-after", 1, GENERATE_REPEAT_AFTER_MAX, &o->repeat_after) ||
+	    read_percent(cli, "duplicates", &o->duplicate_bp) || read_percent(cli, "late", &o->late_bp) ||
+	    read_percent(cli, "bad", &o->bad_bp))
 		return EXIT_USAGE;
+	if (o->repeat_after && o->duplicate_bp > 5000)
+		return cli_fail(cli, EXIT_USAGE, "--repeat-after repeats an event once: --duplicates is 50 at the most");
 	o->seed = (uint64_t)seed;
+	o->steady = cli_flag(cli, "steady");
 	o->all_delivered = cli_flag(cli, "all-delivered");
 	o->delivered_only = cli_flag(cli, "delivered-only");
 	/* A day back, so that no timestamp lies in the future. */
@@ -373,9 +392,10 @@ static int run_produce(struct cli *cli)
 	return code;
 }
 
-static const char *const flags[] = {"generate=",   "seed=",  "orders-alive=", "customers=",    "partners=",
-				    "duplicates=", "late=",  "bad=",          "all-delivered", "delivered-only",
-				    "start=",      "stdout", "rate=",         "partition=",    NULL};
+static const char *const flags[] = {
+	"generate=",     "seed=",  "orders-alive=", "customers=",    "partners=",      "duplicates=",
+	"repeat-after=", "late=",  "bad=",          "all-delivered", "delivered-only", "steady",
+	"start=",        "stdout", "rate=",         "partition=",    NULL};
 
 const struct command command_produce = {
 	.name = "produce",
@@ -387,11 +407,13 @@ const struct command command_produce = {
 		      "  --orders-alive N    orders under way at once (20000)\n"
 		      "  --customers N       how many there are (100000)\n"
 		      "  --partners N        how many there are (700)\n"
-		      "  --duplicates PCT    exact repeats of earlier events\n"
+		      "  --duplicates PCT    exact repeats of earlier events; 0.1 is possible, as below\n"
+		      "  --repeat-after N    each of the event of N events ago (of any of the last few thousand)\n"
 		      "  --late PCT          events that come up to 5000 records late\n"
 		      "  --bad PCT           malformed records, one of each kind in turn\n"
 		      "  --all-delivered     no order fails, is cancelled, returned or refunded\n"
 		      "  --delivered-only    an order is one event, its delivery\n"
+		      "  --steady            orders are under way at the start, an order's events lie far apart\n"
 		      "  --start TIME        of the first event, RFC 3339 (a day ago)\n"
 		      "  --stdout            print the generated events instead of sending them\n"
 		      "  --rate N            records a second (as fast as it goes)\n"
