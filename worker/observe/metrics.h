@@ -92,9 +92,9 @@ void metric_add(enum metric m, uint64_t n);
 void metric_set(enum metric m, int64_t value);
 int64_t metric_get(enum metric m);
 
-/* X(symbol, family, labels, scale, help); scale picks the buckets: seconds or records. */
+/* X(symbol, family, labels, scale, help); scale picks the buckets: seconds, the finer ones of latency, or records. */
 #define HISTOGRAMS(X) \
-	X(RECORD_LATENCY, "record_latency_seconds", "", SECONDS, "Record timestamp to PostgreSQL commit.") \
+	X(RECORD_LATENCY, "record_latency_seconds", "", LATENCY, "Record timestamp to PostgreSQL commit.") \
 	X(BATCH_RECORDS, "batch_records", "", RECORDS, "Records a batch.") \
 	X(BATCH_ADMIT, "batch_seconds", "stage=\"admit\"", SECONDS, "Time a batch spends by stage.") \
 	X(BATCH_WRITE, "batch_seconds", "stage=\"write\"", SECONDS, "Time a batch spends by stage.") \
