@@ -62,13 +62,14 @@ SIM := $(BUILD)/tests/sim/sim
 TEST_TOOLS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/tools/*.c)))
 PRELOADS := $(BUILD)/tests/lib/failing_malloc.so
 FUZZ_TARGETS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
+BENCH_TOOLS := $(patsubst %.c,$(BUILD)/%,$(sort $(wildcard tests/bench/*_load.c)))
 
 .PHONY: all binary tests fuzz-targets clean help
 .DELETE_ON_ERROR:
 
 all: $(BINARY) ## build the worker (default)
 binary: $(BINARY)
-tests: $(TEST_BINARIES) $(TEST_TOOLS) $(SIM) $(PRELOADS)
+tests: $(TEST_BINARIES) $(TEST_TOOLS) $(SIM) $(PRELOADS) $(BENCH_TOOLS)
 fuzz-targets: $(FUZZ_TARGETS)
 
 # V=1 shows the commands.
@@ -180,3 +181,4 @@ clean: ## remove what was built
 	rm -rf build
 
 -include $(OBJECTS:.o=.d) $(TEST_BINARIES:%=%.d) $(TEST_TOOLS:%=%.d) $(SIM_OBJECTS:.o=.d) $(BUILD)/worker/main.d
+-include $(OBJECTS:.o=.d) $(TEST_BINARIES:%=%.d) $(TEST_TOOLS:%=%.d) $(BENCH_TOOLS:%=%.d) $(BUILD)/worker/main.d
