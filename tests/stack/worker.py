@@ -44,8 +44,10 @@ def run_command(*arguments, options=None, data=None, limit_s=120, check=None):
 class Worker:
     """`delivery-worker run` with its options as environment. Part of its stack: it ends with it."""
 
-    def __init__(self, stack, options, arguments=(), name=None):
+    def __init__(self, stack, options, arguments=(), name=None, under=()):
+        """`under`: a command that runs it, as in ("valgrind", "--tool=callgrind")."""
         self.stack = stack
+        self.under = under
         self.name = name or f"worker-{stack.number()}"
         self.options = {"http.listen": "127.0.0.1:0", **options}
         self.arguments = arguments
@@ -64,7 +66,7 @@ class Worker:
     def start(self, limit_s=20):
         """Starts it, again if need be, and waits until it serves HTTP."""
         seen = os.path.getsize(self.process.log) if os.path.exists(self.process.log) else 0
-        self.process.launch([self.program or binary(), "run", *self.arguments],
+        self.process.launch([*self.under, self.program or binary(), "run", *self.arguments],
             env={**environment(self.options), **self.variables})
         self.port = wait_until(lambda: self._find_port(seen), limit_s, lambda: f"{self.name} is silent\n{self.log()}")
         return self
