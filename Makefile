@@ -130,10 +130,12 @@ demo: deps ## servers, events, worker, audit; KAFKA=apache, EVENTS=file.ndjson, 
 	@$(MAKE) --no-print-directory binary $(BUILD)/tests/tools/mock_broker $(BUILD)/tests/tools/kafka_topics
 	@KAFKA='$(KAFKA)' EVENTS='$(EVENTS)' N='$(N)' SEED='$(SEED)' $(STACK) demo
 
-bench: ## figures with real servers; EVENTS=file.ndjson, N=300000, SEED=1
+bench: ## figures with real servers; ONLY=W1,W4, N=400000, SEED=1, EVENTS=file.ndjson, FULL=1, PUBLISH=1
 	@tests/deps.sh build demo kafka
-	@$(MAKE) --no-print-directory binary $(BUILD)/tests/tools/kafka_topics
-	@EVENTS='$(EVENTS)' N='$(N)' SEED='$(SEED)' $(STACK) bench
+	@tests/deps.sh bench || echo 'bench: goes on, without the profile of stages'
+	@$(MAKE) --no-print-directory binary $(BUILD)/tests/tools/kafka_topics $(BUILD)/tests/tools/kafka_records $(BENCH_TOOLS)
+	@ONLY='$(ONLY)' N='$(N)' SEED='$(SEED)' EVENTS='$(EVENTS)' FULL='$(FULL)' PUBLISH='$(PUBLISH)' \
+		DW_TEST_BUILD=$(abspath $(BUILD)) PYTHONPATH=tests python3 -m bench
 
 up: ## start Kafka, PostgreSQL and Redis and leave them running
 	@tests/deps.sh build demo kafka

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs what is missing, on Debian 12 and 13 and Ubuntu; does nothing, at once, when nothing is.
 #
-#     tests/deps.sh [build] [demo] [kafka] [test] [fuzz]      (build demo)
+#     tests/deps.sh [build] [demo] [kafka] [test] [fuzz] [bench]      (build demo)
 #
 #     build   compiler and libraries            demo   build, servers, kcat
 #     kafka   Java and Maven for a real broker  test   demo, kafka, fuzz, check, jsonschema
-#     fuzz    clang and its runtimes
+#     fuzz    clang and its runtimes            bench  valgrind and perf, for its profile
 #
 # The servers' packages start nothing: neither now nor at the next boot. Servers that are there already are left alone.
 # Exit codes: 0; 1 when something is missing and may not be installed from here, with the command to run.
@@ -80,6 +80,11 @@ want_fuzz() {
 	want libclang-rt-dev compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a'
 }
 
+want_bench() {
+	want valgrind command -v callgrind_control
+	want perf command -v perf
+}
+
 # What a package is called here: Debian numbers clang's runtimes, Ubuntu 22.04 has them in another package and Java 11
 # by default.
 resolve() {
@@ -90,6 +95,8 @@ resolve() {
 		else
 			echo default-jre-headless
 		fi ;;
+	perf) # Debian's name, then Ubuntu's
+		if apt-cache show linux-perf >/dev/null 2>&1; then echo linux-perf; else echo linux-tools-generic; fi ;;
 	libclang-rt-dev)
 		local version
 		version=$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1)
@@ -125,9 +132,9 @@ install() {
 
 for goal in "${@:-demo}"; do
 	case $goal in
-	build | demo | kafka | test | fuzz) "want_$goal" ;;
+	build | demo | kafka | test | fuzz | bench) "want_$goal" ;;
 	*)
-		echo "deps: unknown goal $goal; build, demo, kafka, test or fuzz" >&2
+		echo "deps: unknown goal $goal; build, demo, kafka, test, fuzz or bench" >&2
 		exit 2 ;;
 	esac
 done

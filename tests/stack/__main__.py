@@ -1,12 +1,12 @@
-"""`python3 -m stack up|down|demo|bench`, with tests/ on PYTHONPATH; make calls it."""
+"""`python3 -m stack up|down|demo`, with tests/ on PYTHONPATH; make calls it."""
 
 import signal
 import sys
 
-from . import bench, demo, keep
+from . import demo, keep
 from .process import StackError
 
-COMMANDS = {"up": keep.up, "down": keep.down, "demo": demo.main, "bench": bench.main}
+COMMANDS = {"up": keep.up, "down": keep.down, "demo": demo.main}
 
 
 def main():

@@ -1,0 +1,119 @@
+"""
+`python3 -m bench`, with tests/ on PYTHONPATH; make calls it.
+
+    ONLY=W1,W4      sections to measure; all of them otherwise
+    N=400000 SEED=1 how long W1 is (the others in proportion), and from which seed
+    EVENTS=FILE     NDJSON of your own instead of the generated streams
+    FULL=1          more runs, more points, ten million orders, ten million records of backlog
+    PUBLISH=1       BENCHMARKS.md and its plot go into the tree instead of the build folder
+"""
+
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+
+from stack import ROOT, StackError, build_folder
+
+from . import goals, report, workload
+from .ground import Ground
+from .results import Results
+from .sections import OF_FILE, SECTIONS
+
+
+@dataclasses.dataclass
+class Size:
+    """How much of everything."""
+
+    events: int
+    seed: int
+    full: bool
+    load: workload.Workload = None  # of EVENTS=
+    runs: int = 3
+    point_runs: int = 1
+    point_s: float = 3
+    table_runs: int = 1
+    table_s: float = 8
+    steady_s: int = 8
+    steady_runs: int = 1
+    slow_s: float = 10
+    leave_after_s: float = 1.5
+    profile_events: int = 20000
+
+    def __post_init__(self):
+        if self.full:
+            self.runs, self.point_runs, self.table_runs, self.steady_runs = 5, 3, 3, 3
+            self.point_s, self.table_s, self.steady_s, self.slow_s = 6, 15, 20, 30
+
+
+def number(text, name):
+    if not text.isdigit() or not int(text):
+        raise StackError(f"{name}={text}: not a number above 0")
+    return int(text)
+
+
+def read_size():
+    events = os.environ.get("EVENTS") or ""
+    size = Size(number(os.environ.get("N") or "400000", "N"), number(os.environ.get("SEED") or "1", "SEED"),
+        bool(os.environ.get("FULL")))
+    if events:
+        if not os.path.isfile(events):
+            raise StackError(f"EVENTS={events}: no such file")
+        size.load = workload.real(os.path.abspath(events))
+    return size
+
+
+def chosen(size):
+    sections = OF_FILE if size.load else SECTIONS
+    only = [name.strip() for name in (os.environ.get("ONLY") or "").split(",") if name.strip()]
+    for name in only:
+        if name not in sections:
+            raise StackError(f"ONLY={name}: not one of {', '.join(sections)}")
+    return {name: measure for name, measure in sections.items() if not only or name in only}
+
+
+def command_line():
+    given = [name for name in ("ONLY", "N", "SEED", "FULL") if os.environ.get(name)]
+    words = [f"{name}={shlex.quote(os.environ[name])}" for name in given]
+    if os.environ.get("EVENTS"):
+        words.append("EVENTS=file.ndjson")
+    return " ".join(["make bench", *words])
+
+
+def main():
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    begun = time.monotonic()
+    size = read_size()
+    sections = chosen(size)
+    with Ground(size.seed) as ground:
+        results = Results(ground.about(command_line()), lambda row: print("   " + report.line(row), flush=True))
+        streams = {size.load.name: size.load.text} if size.load else workload.texts()
+        results.about["workloads"] = streams
+        for name, measure in sections.items():
+            print(f"-- {name}", flush=True)
+            measure(ground, results, size)
+    results.about["took_s"] = time.monotonic() - begun
+    judged = goals.judge(results)
+    print("\n" + report.table(results, judged))
+    path = os.path.join(build_folder(), "bench.json")
+    with open(path, "w", encoding="utf-8") as out:
+        json.dump({"about": results.about, "rows": [row.as_json() for row in results.rows],
+            "goals": [dataclasses.asdict(goal) for goal in judged], "notes": results.notes}, out, indent=1,
+            ensure_ascii=False)
+        out.write("\n")
+    written = report.publish(path, ROOT if os.environ.get("PUBLISH") else build_folder())
+    print(f"written: {', '.join([path, *written])}; {results.about['took_s']:.0f} s", file=sys.stderr)
+    return 0
+
+
+try:
+    sys.exit(main())
+except StackError as wrong:
+    print(f"bench: {wrong}", file=sys.stderr)
+    sys.exit(1)
+except KeyboardInterrupt:
+    print("\nbench: interrupted, everything is stopped", file=sys.stderr)
+    sys.exit(130)

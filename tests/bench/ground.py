@@ -1,0 +1,187 @@
+"""What everything is measured on: the servers, topics filled once, ledgers to run into."""
+
+import datetime
+import functools
+import json
+import os
+import platform
+import re
+import subprocess
+
+from stack import ROOT, Stack, StackError, build_folder
+from stack.traffic import offsets
+from stack.worker import binary, environment, run_command
+
+from . import usage, workload
+
+LIMIT_S = 900
+WARM_UP = 100_000  # records
+PARTITIONS = 6
+# What says how durable a commit is, and how often PostgreSQL writes its tables out.
+PG_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_compression", "shared_buffers", "max_wal_size",
+    "checkpoint_timeout", "autovacuum")
+
+
+def tool(name):
+    return os.path.join(build_folder(), "tests", "bench", name)
+
+
+@functools.cache
+def default(option):
+    """A number among the worker's options, as it is when nothing is said."""
+    sample = run_command("help", "options", "--sample", check=0).stdout
+    return int(re.search(rf"^#{re.escape(option)} = (\d+)$", sample, re.M)[1])
+
+
+def quiet(text):
+    print(f"   {text}", flush=True)
+
+
+class Ground:
+    def __init__(self, seed):
+        self.seed = seed
+        self.stack = Stack(kafka="apache")
+        self.topics = {}  # what a topic was filled with: its name
+        self.files = {}
+        self.fill_per_s = {}  # by topic
+
+    def __enter__(self):
+        self.stack.__enter__()
+        try:
+            self.warm_up()
+        except BaseException:
+            self.stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stack.close()
+
+    def warm_up(self):
+        """A broker that has just started interprets its code: its first records cost many times what later ones do."""
+        topic, _ = self.topic(workload.W1, WARM_UP)
+        for _ in range(2):
+            subprocess.run([tool("consume_load"), self.stack.brokers, topic, "consume"], check=True,
+                capture_output=True)
+        self.forget(workload.W1, WARM_UP)
+
+    # Events
+
+    def new_topic(self, partitions=PARTITIONS):
+        name = f"bench-{self.stack.number()}"
+        self.stack.create_topics({name: partitions, f"{name}.deferred": 2, f"{name}.dlq": 1})
+        return name
+
+    def topic(self, load, count, partitions=PARTITIONS):
+        """A topic that holds the workload; filled at the first call. Returns (name, records)."""
+        key = (load, 0 if load.file else count, partitions)
+        if key not in self.topics:
+            name = self.new_topic(partitions)
+            self.fill(name, load, count)
+            self.topics[key] = name, sum(offsets(self.stack.brokers, name).values())
+        return self.topics[key]
+
+    def forget(self, load, count, partitions=PARTITIONS):
+        name, _ = self.topics.pop((load, count, partitions))
+        self.stack.delete_topic(name)
+
+    def fill(self, name, load, count):
+        options = {"kafka.brokers": self.stack.brokers, "kafka.topic": name, "kafka.producer.compression.codec": "lz4"}
+        done = run_command("produce", *load.arguments(count, self.seed), options=options, check=0, limit_s=LIMIT_S)
+        rate = re.search(r"(\d+)/s$", done.stdout.strip())
+        self.fill_per_s[name] = float(rate[1])
+        quiet(f"{name}: {done.stdout.strip()}")
+
+    def lines(self, load, count):
+        """The same stream as a file of lines. Returns its path."""
+        if load.file:
+            return load.file
+        key = (load, count)
+        if key not in self.files:
+            path = os.path.join(self.stack.folder, f"events-{self.stack.number()}.ndjson")
+            with open(path, "wb") as out:
+                subprocess.run([binary(), "produce", *load.arguments(count, self.seed), "--stdout"], stdout=out,
+                    env=environment({}), cwd=ROOT, check=True)
+            self.files[key] = path
+        return self.files[key]
+
+    # Ledgers
+
+    def options(self, topic, group):
+        return {"kafka.brokers": self.stack.brokers, "kafka.topic": topic, "kafka.group": group,
+            "redis.url": self.stack.redis_url, "redis.prefix": f"{group}:"}
+
+    def new_ledger(self, load):
+        """An empty database, migrated, with the workload's rules; the servers' caches and logs as after any other."""
+        dsn = self.stack.new_database()
+        rules = os.path.join(self.stack.folder, "bench-rules.json")
+        with open(rules, "w", encoding="utf-8") as out:
+            json.dump(load.rules, out)
+        for arguments in (("migrate",), ("rules", "apply", rules)):
+            run_command(*arguments, options={"pg.dsn": dsn}, check=0)
+        self.settle()
+        return dsn
+
+    def settle(self):
+        """What an earlier run left to do is done, so that a later one does not pay for it."""
+        self.stack.flush_redis()
+        self.stack.psql("CHECKPOINT")
+
+    def drop(self, dsn):
+        name = dsn.rpartition("/")[2]
+        self.stack.postgres.psql(f"DROP DATABASE {name} WITH (FORCE)", "postgres")
+
+    def audit(self, dsn):
+        done = run_command("audit", options={"pg.dsn": dsn}, limit_s=LIMIT_S)
+        if done.returncode:
+            raise StackError(f"the ledger does not add up\n{done.stdout}{done.stderr}")
+
+    # What it is
+
+    def servers(self):
+        return {"kafka": self.stack.kafka.process, "postgres": self.stack.postgres.process,
+            "redis": self.stack.redis.process}
+
+    def meter(self, **more):
+        return usage.Meter({**self.servers(), **more})
+
+    def about(self, command):
+        settings = {name: self.stack.psql(f"SHOW {name}")[0][0] for name in PG_SETTINGS}
+        version = json.loads(run_command("version", "--json").stdout)
+        return {
+            "command": command,
+            "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
+            "seed": self.seed,
+            "machine": f"{os.cpu_count()} cores of {_processor()}, {_memory_gib():.0f} GiB, "
+                f"Linux {platform.release()}, {_distribution()}",
+            "worker": ", ".join([f"delivery-worker {version['version']}", *(f"{name} {of['loaded'] or of['built']}"
+                for name, of in version["libraries"].items())]),
+            "kafka": self.stack.kafka.LABEL,
+            "postgresql": "PostgreSQL " + self.stack.psql("SHOW server_version")[0][0],
+            "redis": "Redis " + _field(self.stack.redis.command("INFO", "server"), "redis_version"),
+            "postgresql_settings": settings,
+            "broker_settings": "one node, replication 1, acks=all of the producers, lz4",
+            "redis_settings": "no persistence",
+        }
+
+
+def _field(text, name):
+    found = re.search(rf"^{name}:(\S+)", text or "", re.M)
+    return found[1] if found else "?"
+
+
+def _processor():
+    with open("/proc/cpuinfo", encoding="utf-8") as info:
+        found = re.search(r"^model name\s*:\s*(.*)$", info.read(), re.M)
+    return found[1].strip() if found else platform.machine()
+
+
+def _memory_gib():
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _distribution():
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        return ""

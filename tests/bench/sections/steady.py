@@ -1,0 +1,80 @@
+"""
+W4: the latency from a record's timestamp to its COMMIT, at a steady rate.
+
+From the worker's own histogram, which counts every record when its transaction is committed; its buckets have bounds at
+2, 3, 8 and 12 ms, in between the estimate is linear. The timestamps are the milliseconds in which the records were due.
+"""
+
+import json
+import subprocess
+import time
+
+from stack import StackError, Worker, wait_until
+from stack.exposition import quantile
+
+from .. import workload
+from ..ground import tool
+from .streams import settings
+
+RATES = (1000, 5000, 10000)
+WARM_S = 3
+LATENCY = "record_latency_seconds"
+
+
+def measure(ground, results, size):
+    for rate in RATES:
+        runs = [_one(ground, rate, size.steady_s) for _ in range(size.steady_runs)]
+        row = results.add("W4", f"{rate:,} events/s", settings(size, rate * (WARM_S + size.steady_s), redis="on"), runs)
+        if row.median("late_p99_ms") > 1:
+            results.note(f"W4 at {rate:,}/s: the generator fell behind its schedule, by {row.text('late_p99_ms')} ms "
+                "or more for 1 % of the records; that is in the latency")
+
+
+def _one(ground, rate, seconds):
+    load = workload.W4
+    count = rate * (WARM_S + seconds)
+    lines = ground.lines(load, count)
+    topic = ground.new_topic()
+    dsn = ground.new_ledger(load)
+    options = {**ground.options(topic, f"steady{ground.stack.number()}"), "pg.dsn": dsn}
+    with Worker(ground.stack, options) as worker, open(lines, "rb") as data:
+        worker.wait_until(lambda m: m.value("assigned_partitions") == 8, 30)
+        driver = subprocess.Popen([tool("steady_load"), ground.stack.brokers, topic, str(rate)], stdin=data,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            wait_until(lambda: worker.metrics().value("records_consumed_total") >= rate * WARM_S or driver.poll(), 120,
+                "no records came", every_s=0.1)
+            before = worker.metrics()
+            meter, begun = ground.meter(worker=worker.process), time.monotonic()
+            # As long as records come at their rate: what stands in the log at the end would not be steady.
+            out, complaint = driver.communicate(timeout=seconds * 10 + 60)
+            used, passed_s = meter.read(), time.monotonic() - begun
+        finally:
+            driver.kill()
+        if driver.returncode:
+            raise StackError(f"steady_load: exit {driver.returncode}\n{complaint}")
+        after = worker.wait_until(lambda m: m.value("records_settled_total") >= count, 60, "not all was settled")
+        if worker.stop():
+            raise StackError(f"the worker left uncleanly\n{worker.log()}")
+    ground.stack.delete_topic(topic)
+    ground.drop(dsn)
+    sent = json.loads(out)
+    seen = difference(after.buckets(LATENCY), before.buckets(LATENCY))
+    events = max(1, seen[-1][1])
+    batches = after.value("batch_records_count") - before.value("batch_records_count")
+    return {
+        "events_per_s": events / passed_s,
+        "p50_ms": quantile(seen, 0.5) * 1000,
+        "p99_ms": quantile(seen, 0.99) * 1000,
+        "late_p99_ms": sent["late_p99_ms"],
+        "late_max_ms": sent["late_max_ms"],
+        "batch_records": (after.value("batch_records_sum") - before.value("batch_records_sum")) / max(1, batches),
+        **{f"{name}_us": used[name] / events for name in ("worker", "redis", "kafka", "postgres")},
+        "others_cores": used["others"] / 1e6 / passed_s,
+    }
+
+
+def difference(after, before):
+    """Cumulative buckets of what was observed in between."""
+    counts = dict(before)
+    return [(bound, count - counts.get(bound, 0)) for bound, count in after]
