@@ -16,7 +16,7 @@ enum {
 	COOPERATIVE_FROM = 0x020a0000, /* 2.10.0: commits in a cooperative rebalance keep the assignment (#4059) */
 	IDEMPOTENT_FROM = 0x02030000,  /* 2.3.0: a broker's outage no longer ends the idempotent producer (#4438) */
 	FREE_TIMEOUT_MS = 5000,
-	FETCH_BYTES = 2 * 1024 * 1024,
+	FETCH_BYTES = 1024 * 1024,
 	PRODUCE_KBYTES = 8 * 1024,
 };
 
