@@ -912,6 +912,14 @@ int kafka_producer_poll(struct kafka_producer *p, int timeout_ms)
 	return serve_reports(p);
 }
 
+/* The fake's topics are known. */
+void kafka_producer_learn(struct kafka_producer *p, const char *topic, int timeout_ms)
+{
+	(void)p;
+	(void)topic;
+	(void)timeout_ms;
+}
+
 int kafka_producer_pending(struct kafka_producer *p)
 {
 	return p->pending;

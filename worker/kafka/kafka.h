@@ -152,6 +152,10 @@ struct kafka_producer;
 must_use int kafka_producer_open(const struct kafka_settings *s, kafka_delivered *delivered, void *owner,
                                  struct kafka_producer **out, char *error, size_t error_size);
 
+/* Asks the brokers for a topic's partitions before the first message needs them: else that one waits up to a second,
+ * and everything behind it. Blocks up to `timeout_ms`; what it can't learn is learned with the first message. */
+void kafka_producer_learn(struct kafka_producer *p, const char *topic, int timeout_ms);
+
 struct kafka_message {
 	const char *topic;
 	int32_t partition;    /* -1: by key */

@@ -16,6 +16,7 @@
 
 enum {
 	POLL_MS = 50,
+	LEARN_MS = 1000,
 	RETRY_MIN_MS = 100,
 	RETRY_MAX_MS = 5000,
 };
@@ -235,6 +236,8 @@ static void *run(void *argument)
 {
 	struct outbox *o = argument;
 	struct heart *heart = heart_start("outbox", OUTBOX_SILENCE_US, clock_mono_us());
+	kafka_producer_learn(o->producer, o->settings.dlq_topic, LEARN_MS);
+	kafka_producer_learn(o->producer, o->settings.deferred_topic, LEARN_MS);
 	while (!is_over(o)) {
 		heart_beat(heart, clock_mono_us());
 		mutex_lock(&o->lock);
