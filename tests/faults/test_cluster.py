@@ -59,7 +59,7 @@ class ClusterTest(FaultCase):
                 before = scene.committed()
                 wait_until(lambda: all(scene.committed().get(p, 0) > offset for p, offset in before.items()), 40,
                     lambda: f"{scene.committed()} after {before}\n{first.log()}{second.log()}")
-            self.verdict(scene, first, second, expected=load.expected, letters=load.poisoned)
+            self.verdict(scene, first, second, expected=load.expected, letters=load.poisoned, sent_again=True)
             for worker in (first, second):
                 self.assertEqual(worker.stop(), 0, worker.log())
         for each in (vitals, others):

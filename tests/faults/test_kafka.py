@@ -50,7 +50,7 @@ class BrokerTest(FaultCase):
             with after:
                 self.wait_credits(scene, 100)
             self.verdict(scene, worker, expected=expected_of(before, after, known),
-                letters=before.poisoned + after.poisoned + len(known))
+                letters=before.poisoned + after.poisoned + len(known), sent_again=True)
             self.assertEqual(worker.metrics().value("rebalances_total", kind="lost"), 0)
         self.assert_alive(vitals, in_flight=400)
         self.assertEqual(vitals.degraded - {"dead_letters", "deferred", "ledger"}, set())
@@ -76,7 +76,7 @@ class BrokerTest(FaultCase):
             worker.wait_until(lambda m: m.value("dependency_up", dependency="kafka") == 0, 20, "kafka down")
             kafka.thaw()
             load.send(300)
-            self.verdict(scene, worker, expected=load.expected, letters=load.poisoned)
+            self.verdict(scene, worker, expected=load.expected, letters=load.poisoned, sent_again=True)
         self.assert_alive(vitals)
 
 
@@ -439,7 +439,7 @@ class DamageTest(FaultCase):
             self.assertEqual(ledger_totals(scene), Expected(before + beside).totals())
             self.assertEqual(scene.read(scene.dlq), [])
             self.assertEqual(scene.committed(), {0: 20, 1: 20})
-            self.assertEqual(worker.metrics().value("consumer_lag", topic=scene.topic, partition="0"), 40)
+            worker.wait_until(lambda m: m.value("consumer_lag", topic=scene.topic, partition="0") == 40, 20, "the lag")
             self.restart_with(scene, bad, good)
             self.verdict(scene, worker, expected=Expected(before + damaged + behind + beside))
             worker.wait_until(lambda m: m.value("degraded", what="unreadable") == 0, 10, "degraded to end")
