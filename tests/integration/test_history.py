@@ -79,6 +79,7 @@ class HistoryTest(unittest.TestCase):
         return len(keys)
 
     def test_history__new_epoch_while_records_flow(self):
+        self.scene.slow_down(0.02)
         with self.scene.worker(**{"batch.max": 50, "workers": 1}) as worker:
             self.send(500)
             self.scene.wait_settled(worker)

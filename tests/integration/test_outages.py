@@ -61,6 +61,7 @@ class OutagesTest(unittest.TestCase):
                     if degraded:
                         worker.wait_until(lambda m: m.value("degraded", what="ledger") == 1, 10, "degraded{ledger}")
                     worker.wait_until(lambda m: m.value("records_in_flight") >= IN_FLIGHT, 10, "a full pipeline")
+                    worker.wait_until(lambda m: m.value("consumer_partition_paused", topic=scene.topic) > 0, 10, "a pause")
                     if unready:
                         wait_until(lambda: worker.get("/readyz")[0] == 503, 10, "/readyz at 503")
                     full_bytes = memory_bytes(worker)
