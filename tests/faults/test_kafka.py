@@ -445,6 +445,26 @@ class DamageTest(FaultCase):
             worker.wait_until(lambda m: m.value("degraded", what="unreadable") == 0, 10, "degraded to end")
         self.assert_alive(vitals)
 
+    def test_damage__is_seen_from_the_middle_of_a_batch(self):
+        scene = self.scene(partitions=1)
+        damaged, behind = ([delivered(f"{name}-{i}", 4321) for i in range(20)] for name in ("damaged", "behind"))
+        for batch in (damaged, behind):
+            scene.produce(batch, partition=0)
+        good, bad = (b'"damaged-7","status":"delivered","timestamp":"%s' % stamp for stamp in (b"2026", b"2025"))
+        self.restart_with(scene, good, bad)
+        scene.stack.kafka.group_tool("--group", scene.group, "--topic", scene.topic, "--reset-offsets", "--to-offset",
+            "10", "--execute")
+        with scene.worker() as worker:
+            worker.wait_logged(r"the log can't be read.* partition=0 offset=10\b", 30)
+            self.wait_degraded(worker, "unreadable")
+            refused = worker.metrics().value("kafka_unreadable_total")
+            worker.wait_until(lambda m: m.value("kafka_unreadable_total") > refused + 1, 20, "to read again")
+            self.assertEqual((scene.committed(), ledger_totals(scene)[0]), ({0: 10}, 0))
+            self.restart_with(scene, bad, good)
+            wait_until(lambda: ledger_totals(scene) == Expected(damaged[10:] + behind).totals(), 30, worker.log)
+            wait_until(lambda: scene.committed() == {0: 40}, 20, worker.log)
+            worker.wait_until(lambda m: m.value("degraded", what="unreadable") == 0, 10, "degraded to end")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -20,7 +20,6 @@ enum {
 	METADATA_TIMEOUT_MS = 1000,
 	/* A fraction of what is queued at the most, so that the fetcher refills before the queue is empty. */
 	WAKE_EVERY_RECORDS = 1024,
-	QUEUE_BACKOFF_FROM = 0x02020000, /* 2.2.0: fetch.queue.backoff.ms, which kafka_settings.c sets */
 };
 
 struct kafka_consumer {
@@ -264,16 +263,16 @@ static void deliver_rebalance(struct kafka_consumer *c, struct kafka_event *even
 	count_partitions(c);
 }
 
-/* The slot whose record or end this is; NULL when it is none of the worker's: repeats (stale-fetch), and what is left
- * of a partition that was revoked. */
-static struct slot *readable(struct kafka_consumer *c, const rd_kafka_message_t *m, const char **topic)
+/* The slot that this is of; NULL when it is none that the worker reads, as what is left of a partition that was revoked.
+ * What is below its position is a repeat (stale-fetch). */
+static struct slot *fetched(struct kafka_consumer *c, const rd_kafka_message_t *m, const char **topic)
 {
 	struct assigned_topic *t = assignment_topic(&c->assignment, rd_kafka_topic_name(m->rkt));
 	if (!t || m->partition < 0 || m->partition >= t->slot_count)
 		return NULL;
 	struct slot *s = &t->slots[m->partition];
 	*topic = t->name;
-	return s->wanted && s->fetching && !s->restart && s->revocations == 0 && m->offset >= s->position ? s : NULL;
+	return s->wanted && s->fetching && !s->restart && s->revocations == 0 ? s : NULL;
 }
 
 static void trouble(struct kafka_event *event, const rd_kafka_message_t *m)
@@ -323,7 +322,8 @@ static void wake_fetcher(struct kafka_consumer *c)
 static bool deliver_message(struct kafka_consumer *c, const rd_kafka_message_t *m, struct kafka_event *event)
 {
 	const char *topic = NULL;
-	struct slot *s = m->rkt ? readable(c, m, &topic) : NULL;
+	struct slot *fetching = m->rkt ? fetched(c, m, &topic) : NULL;
+	struct slot *s = fetching && m->offset >= fetching->position ? fetching : NULL;
 
 	switch (m->err) {
 	case RD_KAFKA_RESP_ERR_NO_ERROR:
@@ -354,9 +354,10 @@ static bool deliver_message(struct kafka_consumer *c, const rd_kafka_message_t *
 	case RD_KAFKA_RESP_ERR__BAD_MSG:
 	case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
 	case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED:
-		if (!s)
+		/* It names the batch's first offset, and a position may be in the middle of a batch. */
+		if (!fetching)
 			return false;
-		unreadable(c, s, topic, m, event);
+		unreadable(c, fetching, topic, m, event);
 		return true;
 	case RD_KAFKA_RESP_ERR__FATAL:
 		c->fatal = true;

@@ -9,6 +9,9 @@
 
 #include <librdkafka/rdkafka.h>
 
+/* 2.2.0: fetch.queue.backoff.ms, which kafka_settings.c sets; kafka_consumer.c wakes the fetcher of older ones. */
+enum { QUEUE_BACKOFF_FROM = 0x02020000 };
+
 /*
  * A configuration for one handle: our defaults, over them the properties of the settings that are for
  * `side`, over them what the invariants fix. Log lines go to common/log.h.

@@ -12,7 +12,6 @@
 #define ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
 enum {
-	QUEUE_BACKOFF_FROM = 0x02020000, /* 2.2.0: fetch.queue.backoff.ms; kafka_consumer.c wakes older ones */
 	COOPERATIVE_FROM = 0x020a0000, /* 2.10.0: commits in a cooperative rebalance keep the assignment (#4059) */
 	IDEMPOTENT_FROM = 0x02030000,  /* 2.3.0: a broker's outage no longer ends the idempotent producer (#4438) */
 	FREE_TIMEOUT_MS = 5000,

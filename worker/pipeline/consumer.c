@@ -162,8 +162,10 @@ static void note_trouble(struct consumer *c, const char *reason)
 static void reached_end(struct consumer *c, const struct kafka_partition *end)
 {
 	struct partition *p = rebalance_find(c, end->topic, end->partition);
-	if (p && p->state == PARTITION_RUNNING)
-		tracker_skip(&p->tracker, end->offset);
+	if (!p || p->state != PARTITION_RUNNING)
+		return;
+	tracker_skip(&p->tracker, end->offset);
+	p->unreadable = -1;
 }
 
 /* The position is not in the log any more (retention, a log made anew) and the library has stopped

@@ -75,7 +75,7 @@ struct partition {
 	bool resolving;      /* asked and not answered */
 	bool paused;         /* fetching is paused: by back-pressure, a full tracker, or a head that waits */
 	bool offsets_lost;   /* HELD for good */
-	int64_t unreadable;  /* offset at which the log can't be read, until a record is taken again; -1: none */
+	int64_t unreadable;  /* offset at which the log can't be read, until it is read again; -1: none */
 	int64_t read_again_us; /* then: when to try */
 };
 
