@@ -107,6 +107,17 @@ static int finish(int code)
 	return code == EXIT_FINE && errno != EPIPE ? EXIT_UNAVAILABLE : code;
 }
 
+/*
+ * libldap, which comes with libpq, brings GnuTLS, whose constructor would set up 1 MB of it in every process. This is its
+ * documented way to leave that to whoever uses it: libldap does, before its first connection by TLS.
+ * https://www.gnutls.org/manual/html_node/Initialization.html, GNUTLS_SKIP_GLOBAL_INIT
+ */
+int _gnutls_global_init_skip(void);
+int _gnutls_global_init_skip(void)
+{
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *command;

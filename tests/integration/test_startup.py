@@ -271,6 +271,17 @@ class StartupTest(unittest.TestCase):
                 self.assertIn("compact", text)
                 self.assert_only_failure(self.check(scene, 1, **options), f"kafka topic {compacted}", "compact")
 
+    def test_startup__what_is_not_used_is_not_set_up(self):
+        """A worker without SASL and Kerberos pays for neither: their plugins and caches are most of an idle worker."""
+        scene = self.scene()
+        with scene.worker() as worker:
+            worker.wait_until(lambda m: m.value("assigned_partitions") > 0, 30)
+            with open(f"/proc/{worker.pid}/maps", encoding="utf-8") as maps:
+                libraries = {line.split()[-1] for line in maps if ".so" in line}
+            self.assertTrue([path for path in libraries if "libsasl2" in path], "else this shows nothing")
+            self.assertEqual([path for path in libraries if "/sasl2/" in path], [])
+            self.assertEqual(worker.stop(), 0)
+
     # check
 
     def test_startup__check_of_a_good_configuration(self):

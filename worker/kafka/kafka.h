@@ -37,6 +37,8 @@ struct kafka_settings {
  * Checks the properties alone, without a connection: unknown ones, bad values, and those that the
  * invariants rest on (enable.auto.commit, enable.auto.offset.store, auto.offset.reset,
  * isolation.level, acks, enable.idempotence and their aliases), which are refused.
+ * Thread: before there are others. Unless the properties ask for SASL, it also keeps Cyrus SASL from loading its plugins
+ * (SASL_PATH in the process's environment, if it is not set).
  * Returns: 0; -1 and one line in `error` that names the property.
  */
 must_use int kafka_settings_check(const struct kafka_settings *s, char *error, size_t error_size);

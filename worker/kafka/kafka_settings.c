@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #define ARRAY_LENGTH(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -288,8 +289,23 @@ static int try_handle(const struct kafka_settings *s, enum kafka_side side, char
 	return 0;
 }
 
+/*
+ * With the first handle Cyrus SASL loads each mechanism that is installed, one with a database library below it: 0.6 MB that
+ * a client without SASL never uses. Its search path is a variable, which an operator may set to have it otherwise.
+ */
+static void spare_sasl_plugins(const struct kafka_settings *s)
+{
+	for (size_t i = 0; i < s->property_count; i++) {
+		if (!strcmp(s->properties[i].name, "security.protocol") &&
+		    !strncasecmp(s->properties[i].value, "sasl", strlen("sasl")))
+			return;
+	}
+	ENSURE(setenv("SASL_PATH", "", 0) == 0);
+}
+
 int kafka_settings_check(const struct kafka_settings *s, char *error, size_t error_size)
 {
+	spare_sasl_plugins(s);
 	int result = try_handle(s, KAFKA_CONSUMER, error, error_size);
 	return result ? result : try_handle(s, KAFKA_PRODUCER, error, error_size);
 }

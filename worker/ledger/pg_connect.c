@@ -138,6 +138,8 @@ static PGconn *connect_with(const PQconninfoOption *given, const struct pg_setti
 	param_default(&p, given, "connect_timeout", timeout_s);
 	param_default(&p, given, "target_session_attrs", "read-write");
 	param_default(&p, given, "fallback_application_name", "delivery-worker");
+	/* Else each attempt looks for Kerberos tickets first: files, locks and 0.5 MB. Kerberos can still authenticate. */
+	param_default(&p, given, "gssencmode", "disable");
 	param_default(&p, given, "tcp_user_timeout", PEER_LOST_MS);
 	param_default(&p, given, "keepalives_idle", KEEPALIVE_IDLE_S);
 	param_default(&p, given, "keepalives_interval", KEEPALIVE_INTERVAL_S);
