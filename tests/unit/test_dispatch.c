@@ -40,7 +40,7 @@ static struct record record_of(int id, uint64_t number)
 static bool take_now(struct dispatch *d, size_t shard, size_t max, struct record_list *list)
 {
 	*list = (struct record_list){0};
-	return dispatch_take(d, shard, max, 0, list);
+	return dispatch_take(d, shard, max, 0, 0, list);
 }
 
 static size_t shard_of(struct dispatch *d, size_t shards, int id)
@@ -125,7 +125,7 @@ START_TEST(test_dispatch__taken_records_go_behind_those_of_the_caller)
 	record_list_append(&list, &own);
 	dispatch_put(d, &queued);
 	dispatch_put(d, &kept);
-	ck_assert(dispatch_take(d, 0, 1, 0, &list));
+	ck_assert(dispatch_take(d, 0, 1, 0, 0, &list));
 	ck_assert_uint_eq(list.count, 2);
 	ck_assert_ptr_eq(list.first, &own);
 	ck_assert_ptr_eq(list.last, &queued);
@@ -141,11 +141,35 @@ START_TEST(test_dispatch__a_deadline_passes_with_nothing)
 	struct record_list list = {0};
 
 	int64_t deadline_us = clock_mono_us() + 20000;
-	ck_assert(dispatch_take(d, 1, 10, deadline_us, &list));
+	ck_assert(dispatch_take(d, 1, 10, 0, deadline_us, &list));
 	ck_assert_int_ge(clock_mono_us(), deadline_us);
 	ck_assert_uint_eq(list.count, 0);
 	ck_assert_ptr_null(list.first);
-	ck_assert(dispatch_take(d, 1, 10, 0, &list)); /* one in the past */
+	ck_assert(dispatch_take(d, 1, 10, 0, 0, &list)); /* one in the past */
+	ck_assert_uint_eq(list.count, 0);
+	dispatch_free(d);
+}
+END_TEST
+
+START_TEST(test_dispatch__waits_for_a_full_batch_until_a_time)
+{
+	struct dispatch *d = dispatch_new(1);
+	struct record records[3] = {record_of(0, 1), record_of(0, 2), record_of(0, 3)};
+	struct record_list list = {0};
+
+	dispatch_put(d, &records[0]);
+	int64_t until_us = clock_mono_us() + 20000;
+	ck_assert(dispatch_take(d, 0, 2, until_us, NEVER_US, &list));
+	ck_assert_int_ge(clock_mono_us(), until_us);
+	ck_assert_uint_eq(list.count, 1);
+
+	dispatch_put(d, &records[1]);
+	dispatch_put(d, &records[2]);
+	list = (struct record_list){0};
+	ck_assert(dispatch_take(d, 0, 2, NEVER_US, NEVER_US, &list)); /* at once, or it never ends */
+	ck_assert_uint_eq(list.count, 2);
+	list = (struct record_list){0};
+	ck_assert(dispatch_take(d, 0, 2, clock_mono_us() + 1000, 0, &list)); /* nothing came */
 	ck_assert_uint_eq(list.count, 0);
 	dispatch_free(d);
 }
@@ -156,6 +180,7 @@ END_TEST
 struct waiter {
 	struct dispatch *d;
 	size_t shard;
+	int64_t full_until_us;
 	bool open;
 	size_t taken;
 };
@@ -164,7 +189,7 @@ static void *wait_for_records(void *argument)
 {
 	struct waiter *w = argument;
 	struct record_list list = {0};
-	w->open = dispatch_take(w->d, w->shard, 10, NEVER_US, &list);
+	w->open = dispatch_take(w->d, w->shard, 10, w->full_until_us, NEVER_US, &list);
 	w->taken = list.count;
 	return NULL;
 }
@@ -191,6 +216,41 @@ START_TEST(test_dispatch__close_wakes_all_waiters)
 }
 END_TEST
 
+/* Ten records and no less end the waits, whether they find the taker asleep or on its way. */
+START_TEST(test_dispatch__a_taker_wakes_when_its_batch_is_full)
+{
+	struct dispatch *d = dispatch_new(1);
+	struct record records[10];
+	struct waiter waiter = {.d = d, .full_until_us = NEVER_US};
+	pthread_t thread = thread_start("waiter", wait_for_records, &waiter);
+
+	for (uint64_t i = 0; i < 10; i++) {
+		records[i] = record_of(0, i);
+		dispatch_put(d, &records[i]);
+	}
+	thread_join(thread);
+	ck_assert(waiter.open);
+	ck_assert_uint_eq(waiter.taken, 10);
+	dispatch_free(d);
+}
+END_TEST
+
+START_TEST(test_dispatch__closing_ends_the_wait_for_a_full_batch)
+{
+	struct dispatch *d = dispatch_new(1);
+	struct record only = record_of(0, 1);
+	struct waiter waiter = {.d = d, .full_until_us = NEVER_US};
+	pthread_t thread = thread_start("waiter", wait_for_records, &waiter);
+
+	dispatch_put(d, &only);
+	dispatch_close(d);
+	thread_join(thread);
+	ck_assert(waiter.open);
+	ck_assert_uint_eq(waiter.taken, 1);
+	dispatch_free(d);
+}
+END_TEST
+
 START_TEST(test_dispatch__a_closed_one_is_emptied_first)
 {
 	struct dispatch *d = dispatch_new(1);
@@ -205,11 +265,11 @@ START_TEST(test_dispatch__a_closed_one_is_emptied_first)
 	ck_assert(take_now(d, 0, 3, &list));
 	ck_assert_uint_eq(list.count, 3);
 	list = (struct record_list){0};
-	ck_assert(dispatch_take(d, 0, 3, NEVER_US, &list));
+	ck_assert(dispatch_take(d, 0, 3, 0, NEVER_US, &list));
 	ck_assert_uint_eq(list.count, 2);
 	ck_assert_ptr_eq(list.last, &records[4]);
 	list = (struct record_list){0};
-	ck_assert(!dispatch_take(d, 0, 3, NEVER_US, &list));
+	ck_assert(!dispatch_take(d, 0, 3, 0, NEVER_US, &list));
 	ck_assert_uint_eq(list.count, 0);
 	ck_assert(!take_now(d, 0, 3, &list));
 	dispatch_free(d);
@@ -247,7 +307,7 @@ static void *echo(void *argument)
 	struct echo *e = argument;
 	for (;;) {
 		struct record_list list = {0};
-		if (!dispatch_take(e->from, 0, 10, NEVER_US, &list))
+		if (!dispatch_take(e->from, 0, 10, 0, NEVER_US, &list))
 			return NULL;
 		e->wrong += list.count != 1;
 		for (struct record *r; (r = record_list_take(&list));)
@@ -269,7 +329,7 @@ START_TEST(test_dispatch__no_wake_up_is_lost)
 	for (int i = 0; i < TURNS; i++) {
 		struct record_list list = {0};
 		dispatch_put(there, &r);
-		wrong += !dispatch_take(back, 0, 1, NEVER_US, &list);
+		wrong += !dispatch_take(back, 0, 1, 0, NEVER_US, &list);
 		wrong += list.first != &r;
 	}
 	dispatch_close(there);
@@ -319,7 +379,7 @@ static void *take(void *argument)
 	struct stress *s = role->s;
 	for (;;) {
 		struct record_list list = {0};
-		if (!dispatch_take(s->d, role->index, MAX, NEVER_US, &list))
+		if (!dispatch_take(s->d, role->index, MAX, 0, NEVER_US, &list))
 			return NULL;
 		s->wrong += list.count == 0 || list.count > MAX;
 		for (struct record *r; (r = record_list_take(&list));) {
@@ -449,7 +509,7 @@ static void *live_taking(void *argument)
 		size_t max = 1 + prng_below(&role->random, 20);
 		int64_t deadline_us = prng_below(&role->random, 3) ? NEVER_US
 		                                                   : clock_mono_us() + (int64_t)prng_below(&role->random, 300);
-		bool open = dispatch_take(l->d, role->index, max, deadline_us, &list);
+		bool open = dispatch_take(l->d, role->index, max, 0, deadline_us, &list);
 		l->wrong += list.count > max || (!open && list.count > 0);
 		for (struct record *r; (r = record_list_take(&list));)
 			live_taking_one(role, r);
@@ -507,7 +567,10 @@ int main(void)
 	tcase_add_test(tc, test_dispatch__first_in_first_out_and_at_most_max);
 	tcase_add_test(tc, test_dispatch__taken_records_go_behind_those_of_the_caller);
 	tcase_add_test(tc, test_dispatch__a_deadline_passes_with_nothing);
+	tcase_add_test(tc, test_dispatch__waits_for_a_full_batch_until_a_time);
 	tcase_add_test(tc, test_dispatch__close_wakes_all_waiters);
+	tcase_add_test(tc, test_dispatch__a_taker_wakes_when_its_batch_is_full);
+	tcase_add_test(tc, test_dispatch__closing_ends_the_wait_for_a_full_batch);
 	tcase_add_test(tc, test_dispatch__a_closed_one_is_emptied_first);
 	tcase_add_test_raise_signal(tc, test_dispatch__putting_into_a_closed_one_is_a_bug, SIGABRT);
 	tcase_add_test_raise_signal(tc, test_dispatch__freeing_a_filled_one_is_a_bug, SIGABRT);

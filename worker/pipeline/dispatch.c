@@ -11,7 +11,7 @@ struct shard {
 	alignas(64) pthread_mutex_t lock;
 	pthread_cond_t filled;
 	struct record_list queue;
-	bool waiting; /* the taker sleeps: signal */
+	size_t wanted; /* the taker sleeps until there are so many; 0: it does not */
 	bool closed;
 };
 
@@ -62,23 +62,33 @@ void dispatch_put(struct dispatch *d, struct record *r)
 	mutex_lock(&s->lock);
 	ENSURE(!s->closed);
 	record_list_append(&s->queue, r);
-	bool wake = s->waiting;
-	s->waiting = false;
+	bool wake = s->wanted && s->queue.count >= s->wanted;
+	if (wake)
+		s->wanted = 0;
 	mutex_unlock(&s->lock); /* the record is the worker's */
 	if (wake)
 		cond_signal(&s->filled);
 }
 
-bool dispatch_take(struct dispatch *d, size_t shard, size_t max, int64_t deadline_us, struct record_list *out)
+/* Under the lock. Sleeps until there are `wanted` records, it is `until_us`, or nothing comes any more. */
+static void await(struct shard *s, size_t wanted, int64_t until_us)
+{
+	while (s->queue.count < wanted && !s->closed) {
+		s->wanted = wanted;
+		if (!cond_wait_until(&s->filled, &s->lock, until_us))
+			break;
+	}
+	s->wanted = 0;
+}
+
+bool dispatch_take(struct dispatch *d, size_t shard, size_t max, int64_t full_until_us, int64_t deadline_us,
+                   struct record_list *out)
 {
 	struct shard *s = &d->shards[shard];
 	mutex_lock(&s->lock);
-	while (s->queue.count == 0 && !s->closed) {
-		s->waiting = true;
-		if (!cond_wait_until(&s->filled, &s->lock, deadline_us))
-			break;
-	}
-	s->waiting = false;
+	if (full_until_us)
+		await(s, max, full_until_us);
+	await(s, 1, deadline_us);
 	if (s->queue.count <= max) {
 		record_list_join(out, &s->queue);
 	} else {

@@ -23,9 +23,11 @@ void dispatch_put(struct dispatch *d, struct record *r);
 
 /*
  * Waits until there is a record in the shard, `deadline_us` (monotonic) has passed, or the queue is closed; then
- * takes what is there, at most `max`, without lingering for more. Returns: false when closed and empty.
+ * takes what is there, at most `max`. Before `full_until_us` (monotonic; 0: never) it takes nothing less than `max`.
+ * Returns: false when closed and empty.
  */
-bool dispatch_take(struct dispatch *d, size_t shard, size_t max, int64_t deadline_us, struct record_list *out);
+bool dispatch_take(struct dispatch *d, size_t shard, size_t max, int64_t full_until_us, int64_t deadline_us,
+                   struct record_list *out);
 
 /* Nothing comes any more: takers leave once their shard is empty. */
 void dispatch_close(struct dispatch *d);

@@ -77,6 +77,7 @@ static void start_pool(struct pipeline *p, const uint8_t digest_key[16])
 {
 	struct pool_settings settings = {.workers = (size_t)p->options->workers,
 	                                 .batch_max = (size_t)p->options->batch_max,
+	                                 .batch_interval_us = p->options->batch_interval_us,
 	                                 .store = &p->store,
 	                                 .gate = p->gate,
 	                                 .rate_per_second = p->options->rate_partner_per_second,

@@ -35,6 +35,7 @@ struct worker {
 	struct record_list suspects; /* refused by PostgreSQL while nobody else committed */
 	struct prng random;
 	struct heart *heart;
+	int64_t begun_us; /* when the latest batch was taken */
 	bool stuck;
 };
 
@@ -257,7 +258,7 @@ static double seconds_since(int64_t *from_us)
 
 static void work(struct worker *w, struct batch *b)
 {
-	int64_t at = clock_mono_us();
+	int64_t at = w->begun_us = clock_mono_us();
 	FAIL_POINT(after_take_batch);
 	histogram_observe(HISTOGRAM_BATCH_RECORDS, (double)b->count, 1);
 	batch_drop_unwanted(b);
@@ -282,7 +283,9 @@ static bool take(struct worker *w, struct batch *b)
 	int64_t now = clock_mono_us();
 	int64_t patience_ms = w->suspects.count ? SUSPECT_MS : b->later.count ? 0 : IDLE_MS;
 	size_t room = s->batch_max > w->suspects.count ? s->batch_max - w->suspects.count : 1;
-	bool open = dispatch_take(s->dispatch, w->index, room, now + patience_ms * 1000, &list);
+	int64_t next_us = w->begun_us + s->batch_interval_us;
+	bool open = dispatch_take(s->dispatch, w->index, room, next_us > now ? next_us : 0, now + patience_ms * 1000,
+	                          &list);
 	histogram_observe(HISTOGRAM_BATCH_WAIT, seconds_since(&now), list.count > 0);
 	record_list_join(&w->suspects, &list);
 	batch_load(b, &w->suspects);

@@ -21,6 +21,7 @@
 struct pool_settings {
 	size_t workers;
 	size_t batch_max;
+	int64_t batch_interval_us; /* at least, from one batch of a worker to the next, unless that one is full */
 	const struct store_settings *store; /* worker i uses index i of its board */
 	struct gate_shared *gate;
 	int64_t rate_per_second; /* of a partner without a setting of its own; 0: no limit */
