@@ -37,7 +37,7 @@ class Size:
     point_s: float = 3
     table_runs: int = 1
     table_s: float = 8
-    steady_s: int = 8
+    steady_s: int = 15
     steady_runs: int = 1
     slow_s: float = 10
     leave_after_s: float = 1.5

@@ -17,6 +17,9 @@ from . import usage, workload
 LIMIT_S = 900
 WARM_UP = 100_000  # records
 PARTITIONS = 6
+# Each record of its own request is 25 kB of garbage in the broker. With the heap of the tests that is a pause of 10 ms
+# every second for whoever waits for a record, with this one every ten seconds.
+BROKER_MEMORY = ["-Xms2g", "-Xmx2g", "-Xmn1536m"]
 # What says how durable a commit is, and how often PostgreSQL writes its tables out.
 PG_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_compression", "shared_buffers", "max_wal_size",
     "checkpoint_timeout", "autovacuum")
@@ -41,6 +44,7 @@ class Ground:
     def __init__(self, seed):
         self.seed = seed
         self.stack = Stack(kafka="apache")
+        self.stack.kafka.memory = BROKER_MEMORY
         self.topics = {}  # what a topic was filled with: its name
         self.files = {}
         self.fill_per_s = {}  # by topic
@@ -160,7 +164,7 @@ class Ground:
             "postgresql": "PostgreSQL " + self.stack.psql("SHOW server_version")[0][0],
             "redis": "Redis " + _field(self.stack.redis.command("INFO", "server"), "redis_version"),
             "postgresql_settings": settings,
-            "broker_settings": "one node, replication 1, acks=all of the producers, lz4",
+            "broker_settings": f"one node, replication 1, acks=all of the producers, lz4, {' '.join(BROKER_MEMORY)}",
             "redis_settings": "no persistence",
         }
 

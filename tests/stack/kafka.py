@@ -97,11 +97,14 @@ def new_cluster_id():
     return "d" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
 
 
+TOOL_MEMORY = ["-Xmx128m"]
+
+
 class _Tools:
     """What is asked of a broker by way of tools; subclasses have `brokers`, `topics_tool` and `jars`."""
 
-    def _java(self, heap, main, *arguments):
-        return ["java", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:-UsePerfData",
+    def _java(self, memory, main, *arguments):
+        return ["java", *memory, "-XX:+UseSerialGC", "-XX:-UsePerfData",
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{self.jars}/*", main, *arguments]
 
     def topics(self, verb, *targets):
@@ -113,7 +116,7 @@ class _Tools:
     def group_tool(self, *arguments):
         """The broker's own consumer group command, 1.5 s a call. Returns what it prints."""
         done = subprocess.run(
-            self._java("128m", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+            self._java(TOOL_MEMORY, "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
                 "--bootstrap-server", self.brokers, *arguments),
             capture_output=True, text=True)
         if done.returncode or "Error:" in done.stdout:
@@ -131,6 +134,7 @@ class ApacheKafka(_Tools, Server):
         self.data = os.path.join(folder, "kafka")
         self.properties = os.path.join(folder, "server.properties")
         self.jars = None
+        self.memory = ["-Xmx512m"]  # of the broker, as JVM flags; from its next start on
         self.node, self.voters, self.cluster = node, voters, cluster or new_cluster_id()
 
     def init(self):
@@ -148,14 +152,14 @@ class ApacheKafka(_Tools, Server):
         if os.path.isdir(self.data):
             return
         done = subprocess.run(
-            self._java("128m", "kafka.tools.StorageTool", "format", "-t", self.cluster, "-c", self.properties),
+            self._java(TOOL_MEMORY, "kafka.tools.StorageTool", "format", "-t", self.cluster, "-c", self.properties),
             stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode:
             raise StackError(f"kafka could not format its storage: {done.stderr or done.stdout}")
 
     def launch(self):
         self._configure()
-        self.process.launch(self._java("512m", "kafka.Kafka", self.properties))
+        self.process.launch(self._java(self.memory, "kafka.Kafka", self.properties))
 
     def ready(self):
         if not accepts(self.port):
