@@ -29,6 +29,8 @@ import tempfile
 import time
 import unittest
 
+from lib.bounded import run_bounded
+
 TESTS = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(TESTS)
 
@@ -115,27 +117,6 @@ def take_reports(folder):
 # C: executables linked with check
 
 
-def run_bounded(command, limit_s, env=None):
-    """Runs a command in a process group of its own. Returns (exit code or None when time was up, output)."""
-    with tempfile.TemporaryFile() as out:
-        child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-            start_new_session=True, env=env)
-        code = None
-        try:
-            code = child.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            # Also what the test left behind: a case that failed may not have stopped its servers.
-            try:
-                os.killpg(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            child.wait()
-        out.seek(0)
-        return code, out.read().decode(errors="replace")
-
-
 def judge(code, output, limit_s):
     """Returns (count, what is wrong or None, reasons of skips)."""
     summaries = CHECK_SUMMARY.findall(output)
@@ -160,7 +141,7 @@ def run_executable(suite, name, path):
     if not os.access(path, os.X_OK):
         return Count(failed=1), f"FAIL {name}: not built ({path})\n"
     with tempfile.TemporaryDirectory() as folder:
-        code, output = run_bounded([path], LIMIT_S[suite], sanitizer_environment(folder))
+        code, output = run_bounded([path], LIMIT_S[suite], ROOT, sanitizer_environment(folder))
         report = take_reports(folder)
     count, wrong, reasons = judge(code, output, LIMIT_S[suite])
     if report:
@@ -214,7 +195,7 @@ def run_sim_suite(options):
         if not wanted(name, options.only):
             continue
         started = time.monotonic()
-        code, output = run_bounded([path] + arguments, LIMIT_S["sim"])
+        code, output = run_bounded([path] + arguments, LIMIT_S["sim"], ROOT)
         wrong = None if code == 0 else f"not finished after {LIMIT_S['sim']} s" if code is None else f"exit {code}"
         count.add(Count(failed=1) if wrong else Count(passed=1))
         print(f"{'FAIL' if wrong else 'ok  '} {name} ({time.monotonic() - started:.1f} s)"
@@ -386,7 +367,7 @@ def run_sanitized_suite(kind, options):
     started = time.monotonic()
     relative = [os.path.relpath(target, ROOT) if target != "binary" else target for target in targets]
     code, output = run_bounded(["make", "--no-print-directory", f"-j{os.cpu_count()}", f"SANITIZE={kind}",
-        f"BUILD={os.path.relpath(options.build, ROOT)}", *relative], 600, env)
+        f"BUILD={os.path.relpath(options.build, ROOT)}", *relative], 600, ROOT, env)
     if code != 0:
         print(f"FAIL {kind}: not built ({code})\n{indent(output)}", end="", flush=True)
         return Count(failed=1)

@@ -1,19 +1,18 @@
 """What the cases about PostgreSQL and Redis share: proxies in front, what must hold meanwhile, and at the end."""
 
 import contextlib
-import unittest
 
-from stack import Scene, Session, shared, wait_until
+from fault_case import MIB, FaultCase
+from stack import Scene, Session, shared
 from stack.events import BASE_RULES, ledger_totals
 from stack.load import Load, Vitals
 from stack.proxy import Proxy
 
-MIB = 1024 * 1024
 IN_FLIGHT = 400
 OPTIONS = {"inflight.max": IN_FLIGHT, "batch.max": 50, "redis.timeout_ms": 200}
 
 
-class OutageCase(unittest.TestCase):
+class OutageCase(FaultCase):
     def proxy(self, server):
         proxy = Proxy(server.port)
         self.addCleanup(proxy.close)
@@ -34,15 +33,6 @@ class OutageCase(unittest.TestCase):
         query = "&".join(f"{name}={value}" for name, value in parameters.items())
         return {"pg.dsn": scene.dsn.replace(f":{scene.postgres.port}/", f":{proxy.port}/") + (query and f"?{query}")}
 
-    def wait_credits(self, scene, more=1, limit_s=40):
-        """Until that many more orders are credited."""
-        before = ledger_totals(scene)[0]
-        wait_until(lambda: ledger_totals(scene)[0] >= before + more, limit_s,
-            lambda: f"stuck at {before} orders\n" + "\n".join(worker.log() for worker in scene.stack.workers[-1:]))
-
-    def wait_degraded(self, worker, what, value=1, limit_s=30):
-        worker.wait_until(lambda m: m.value("degraded", what=what) == value, limit_s, f"degraded{{{what}}} = {value}")
-
     @contextlib.contextmanager
     def fault(self, worker, degraded=(), down=(), always_ready=False):
         """
@@ -51,12 +41,7 @@ class OutageCase(unittest.TestCase):
         """
         with Vitals(worker) as vitals:
             yield vitals
-        self.assertGreater(vitals.samples, 0)
-        self.assertEqual(vitals.not_alive, [])
-        self.assertEqual(vitals.unequal, [])
-        # A consumer may overshoot by the record that it has in its hand.
-        self.assertLessEqual(vitals.in_flight_max, IN_FLIGHT + 1)
-        self.assertLess(vitals.memory_max - vitals.memory_first, 32 * MIB)
+        self.assert_alive(vitals, IN_FLIGHT, 32 * MIB)
         self.assertLessEqual(vitals.degraded, set(degraded))
         self.assertLessEqual(vitals.down, set(down))
         if always_ready:

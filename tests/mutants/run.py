@@ -32,6 +32,9 @@ import time
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 TESTS = os.path.dirname(FOLDER)
 ROOT = os.path.dirname(TESTS)
+sys.path.insert(0, TESTS)
+
+from lib.bounded import run_bounded  # noqa: E402: found by the path above
 
 C_SUITES = ("unit", "component")
 SUITES = ("unit", "component", "conformance", "integration", "faults")  # the fast ones first
@@ -95,26 +98,6 @@ def load(only=""):
     mutants = [Mutant(path) for path in glob.glob(os.path.join(FOLDER, "*.patch"))]
     chosen = [mutant for mutant in mutants if any(text in mutant.name for text in only.split(","))]
     return sorted(chosen, key=lambda mutant: (SUITES.index(mutant.suite), mutant.file, mutant.name))
-
-
-def run_bounded(command, limit_s, cwd, env=None):
-    """Runs a command in a process group of its own. Returns (exit code or None when time was up, output)."""
-    with tempfile.TemporaryFile() as out:
-        child = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-            start_new_session=True, env=env)
-        code = None
-        try:
-            code = child.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            try:
-                os.killpg(child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            child.wait()
-        out.seek(0)
-        return code, out.read().decode(errors="replace")
 
 
 def environment(tree):
