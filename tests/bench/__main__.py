@@ -37,8 +37,8 @@ class Size:
     point_s: float = 3
     table_runs: int = 1
     table_s: float = 8
-    steady_s: int = 15
-    steady_runs: int = 1
+    steady_s: int = 12
+    steady_runs: int = 3
     slow_s: float = 10
     leave_after_s: float = 1.5
     profile_events: int = 20000

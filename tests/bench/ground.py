@@ -45,6 +45,7 @@ class Ground:
         self.seed = seed
         self.stack = Stack(kafka="apache")
         self.stack.kafka.memory = BROKER_MEMORY
+        self.stack.postgres.settings += "shared_buffers = 1GB\n"  # a small server's; the tests' 256 MB is below any
         self.topics = {}  # what a topic was filled with: its name
         self.files = {}
         self.fill_per_s = {}  # by topic
@@ -125,6 +126,16 @@ class Ground:
             run_command(*arguments, options={"pg.dsn": dsn}, check=0)
         self.settle()
         return dsn
+
+    def copy_of(self, dsn):
+        """A ledger like this one; nobody is connected to either."""
+        name = f"{self.stack.postgres.database_of(dsn)}_{self.stack.number()}"
+        # From 15 on the other way is the standard one, by which the copy goes through the log.
+        files = " STRATEGY FILE_COPY" if int(self.stack.psql("SHOW server_version_num")[0][0]) >= 150000 else ""
+        self.stack.postgres.psql(f"CREATE DATABASE {name} OWNER {self.stack.postgres.ROLE} TEMPLATE "
+            f"{self.stack.postgres.database_of(dsn)}{files}", "postgres")
+        self.settle()
+        return self.stack.postgres.dsn(name)
 
     def settle(self):
         """What an earlier run left to do is done, so that a later one does not pay for it."""

@@ -49,6 +49,7 @@ class Postgres(Server):
         self.user = unprivileged_user()
         self.binaries = find_binaries()
         self.data = os.path.join(folder, name)
+        self.settings = SETTINGS  # before it is started first
         self.numbers = itertools.count(1)
 
     def _identity(self):
@@ -68,7 +69,7 @@ class Postgres(Server):
         if made.returncode:
             raise StackError(f"initdb: {made.stderr}")
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="ascii") as conf:
-            conf.write(SETTINGS + f"unix_socket_directories = '{sockets}'\n")
+            conf.write(self.settings + f"unix_socket_directories = '{sockets}'\n")
 
     def launch(self):
         self.process.launch([f"{self.binaries}/postgres", "-D", self.data, "-p", str(self.port)], user=self.user)

@@ -88,14 +88,15 @@ def table_size(ground, results, size):
     topic, total = ground.topic(load, size.events)
     for count in (100_000, 1_000_000, *((10_000_000,) if size.full else ())):
         runs = []
+        full = ground.new_ledger(load)
+        ground.stack.psql(CLOSED.format(count=count - LIVE), full)
+        ground.stack.psql("VACUUM ANALYZE", full)
         for _ in range(size.table_runs):
-            dsn = ground.new_ledger(load)
-            ground.stack.psql(CLOSED.format(count=count - LIVE), dsn)
-            ground.stack.psql("VACUUM ANALYZE", dsn)
-            ground.settle()
+            dsn = ground.copy_of(full)
             runs.append(backlog.run(ground, load, topic, total, limit_s=size.table_s, dsn=dsn, leave=False,
                 warm=0.4))
             ground.drop(dsn)
+        ground.drop(full)
         more = {"checkpoint_timeout": results.about["postgresql_settings"]["checkpoint_timeout"],
             "max_wal_size": results.about["postgresql_settings"]["max_wal_size"]}
         results.add("table", f"{count:,} orders", settings(size, total, redis="on", **more), runs)
