@@ -104,6 +104,12 @@ static struct mark *place_of(const struct history_epoch *epoch, const struct eve
 	return &marks[hash % MARKS];
 }
 
+void gate_tend(struct gate *g)
+{
+	(void)g;
+	(void)answers();
+}
+
 void gate_lookup(struct gate *g, const struct history_epoch *epoch, const struct gate_mark *wanted, size_t count,
 		 bool *done)
 {

@@ -145,6 +145,16 @@ static int receive_lookups(struct gate *g, size_t count, bool *done)
 	return 0;
 }
 
+void gate_tend(struct gate *g)
+{
+	if (!gate_begin(g, METRIC_REDIS_LOOKUP_FAILED))
+		return;
+	if (gate_receive_marks(g) < 0)
+		gate_fail(g);
+	else
+		gate_end(g);
+}
+
 void gate_lookup(struct gate *g, const struct history_epoch *epoch, const struct gate_mark *marks, size_t count,
                  bool *done)
 {

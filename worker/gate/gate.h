@@ -60,8 +60,10 @@ struct gate_mark {
 	int64_t timestamp_us; /* the event's */
 };
 
-/* Sets done[i] for each mark of `epoch` that is there; false for the rest and on any failure. A count of 0 only looks
- * after the connection (tries again when that is due): for idle workers, so that the metrics stay true. */
+/* Looks after the connection, and tries again when that is due: for idle workers, so that the metrics stay true. */
+void gate_tend(struct gate *g);
+
+/* Sets done[i] for each mark of `epoch` that is there; false for the rest and on any failure. */
 void gate_lookup(struct gate *g, const struct history_epoch *epoch, const struct gate_mark *marks, size_t count,
                  bool *done);
 
