@@ -239,7 +239,7 @@ START_TEST(test_pg__errors_of_statements)
 		{"SELECT * FROM nowhere", "42P01", PG_UNUSABLE, true},
 		{"DO $$ BEGIN RAISE 'moved' USING ERRCODE = 'DW001'; END $$", "DW001", PG_STALE, true},
 		{"SET statement_timeout = 50; SELECT pg_sleep(20)", "57014", PG_RETRY, true},
-		{"SET transaction_read_only = on; CREATE TABLE t ()", "25006", PG_RETRY, true},
+		{"SET transaction_read_only = on; CREATE TABLE t ()", "25006", PG_RETRY, false},
 		{"SELECT pg_terminate_backend(pg_backend_pid())", "57P01", PG_RETRY, false},
 		{"SET idle_in_transaction_session_timeout = 20; BEGIN; SELECT 1; ", NULL, PG_OK, true},
 	};

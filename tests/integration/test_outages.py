@@ -99,7 +99,7 @@ class OutagesTest(unittest.TestCase):
             shared().postgres.psql(f"ALTER SYSTEM {change}; SELECT pg_reload_conf()", "postgres")
 
         self.ledger_outage(lambda scene: set_read_only("SET default_transaction_read_only = on"),
-            lambda scene: set_read_only("RESET default_transaction_read_only"))
+            lambda scene: set_read_only("RESET default_transaction_read_only"), unready=True)
 
     def test_outages__postgresql_has_no_connection_left(self):
         postgres = shared().postgres

@@ -142,6 +142,9 @@ static enum pg_result error_of(struct pg *pg, const PGresult *answer)
 	 * this connection and is right again on a new one. */
 	if (strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "0A000") == 0)
 		pg->dead = true;
+	/* Read-only now, by demotion or an operator: another connection goes to the server that is not, or waits for it. */
+	if (strcmp(sqlstate, "25006") == 0)
+		pg->dead = true;
 	return pg_result_of_sqlstate(sqlstate);
 }
 
