@@ -203,6 +203,7 @@ static const struct {
 	{"an empty log without a commit", -1, -1, -1, 0, 0, FRESH, -1, -1, -1, 0, 0, false},
 	{"a log emptied by retention, without a commit", -1, -1, -1, 70, 70, FRESH, -1, -1, -1, 0, 0, false},
 	{"no commit: from the start of the log", -1, -1, -1, 40, 100, FRESH, -1, -1, -1, 60, -1, true},
+	{"not asked yet", LAG_UNKNOWN, -1, -1, 40, 100, FRESH, -1, -1, -1, -1, -1, false},
 	{"no commit, first record seen", -1, -1, -1, 40, 100, FRESH, 40, AGO(9), 40, 60, 9, false},
 	{"no commit, the start has moved on", -1, -1, -1, 50, 100, FRESH, 40, AGO(9), 40, 50, -1, true},
 	{"the owner knows the time", 10, AGO(7), 15, 0, 30, FRESH, -1, -1, -1, 20, 7, false},

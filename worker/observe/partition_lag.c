@@ -17,6 +17,8 @@ int64_t partition_lag_base(const struct partition_lag *p)
 {
 	if (p->position.committed >= 0)
 		return p->position.committed;
+	if (p->position.committed == LAG_UNKNOWN)
+		return -1;
 	return p->answered_us >= 0 ? p->low : -1;
 }
 
@@ -24,7 +26,7 @@ bool partition_lag_needs_look(const struct partition_lag *p)
 {
 	int64_t base = partition_lag_base(p);
 
-	if (p->position.uncommitted_us >= 0 || p->answered_us < 0 || base >= p->high)
+	if (p->position.uncommitted_us >= 0 || p->answered_us < 0 || base < 0 || base >= p->high)
 		return false;
 	/* A look that found nothing is repeated only once there is more log to look at. */
 	return p->seen_at != base || (p->seen_us < 0 && p->seen_next < p->high);

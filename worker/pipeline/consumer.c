@@ -294,6 +294,9 @@ static void publish_partition(const struct partition *p)
 	                                          p->state == PARTITION_RESOLVING,
 	                                .state = partition_state_name(p->state)};
 	int64_t oldest;
+	/* With PostgreSQL away that is for long, and the log's start would be a lag of days that is none. */
+	if (p->state == PARTITION_RESOLVING && p->committed < 0)
+		position.committed = LAG_UNKNOWN;
 	/* Only while the oldest unsettled record is the first uncommitted one. */
 	if (partition_is_reading(p) && tracker_oldest_timestamp(&p->tracker, &oldest) &&
 	    tracker_committable(&p->tracker) == (p->committed >= 0 ? p->committed : p->recorded))
