@@ -139,6 +139,33 @@ class ShutdownTest(unittest.TestCase):
                     self.assertLess(seconds, 1)
                 self.assert_nothing_lost(scene, load)
 
+    def test_shutdown__with_nothing_to_do_and_postgresql_frozen(self):
+        """Threads that wait for the server just then do not hold it up, and nothing is unsettled: a clean leave."""
+        for again in (False, True):
+            with self.subTest(second_signal=again):
+                scene = self.scene(**{"shutdown.timeout": "60s" if again else "3s", **SHORT_SESSION})
+                postgres = scene.stack.postgres
+                self.addCleanup(postgres.thaw)
+                with scene.worker() as worker:
+                    worker.wait_until(lambda m: m.value("assigned_partitions") == 6, 30)
+                    postgres.freeze()
+                    wait_until(lambda: self.unread_bytes(postgres.port), 20, "the worker asked nothing")
+                    if again:
+                        worker.process.send(signal.SIGTERM)
+                        self.wait_said(worker, "all is settled and committed")
+                    code, seconds = self.timed_stop(worker)
+                    self.assertEqual(code, 0, worker.log())
+                    self.assertLess(seconds, 2 if again else 4)
+                    self.assertIn("left before all was closed", worker.log())
+                postgres.thaw()
+
+    @staticmethod
+    def unread_bytes(port):
+        """What lies in the sockets of that server, by /proc."""
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            rows = [line.split() for line in table][1:]
+        return sum(int(row[4].partition(":")[2], 16) for row in rows if int(row[1].rpartition(":")[2], 16) == port)
+
     # at the start
 
     def test_shutdown__while_waiting_for_a_dependency(self):

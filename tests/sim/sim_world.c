@@ -227,7 +227,9 @@ static void leave(struct process *p, bool failed)
 		sim_sleep(20 * MS_US);
 		left = clock_mono_us() - now < budget_us;
 	}
-	left = left && pipeline_stop(p->pipeline);
+	left = left && pipeline_join(p->pipeline);
+	if (left)
+		pipeline_stop(p->pipeline);
 	sim_trace("left, %s", left ? "all settled" : "work unsettled");
 	if (!left && undisturbed && !p->thrown_out)
 		sim_fail("left with work unsettled though nothing was wrong");

@@ -3,6 +3,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/thread.h"
 #include "common/version.h"
 #include "worker/observe/health.h"
 #include "worker/observe/http.h"
@@ -10,6 +11,7 @@
 #include "worker/pipeline/pipeline.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -144,28 +146,60 @@ static enum waited wait_for_topics(const struct options *o)
 
 /* ---- running and leaving ---- */
 
+struct leave {
+	struct pipeline *pipeline;
+	int64_t begun_us, budget_us;
+	bool drained;         /* everything is settled and committed */
+	_Atomic bool stopped;
+};
+
+/* A moment's sleep. The process ends here when the time is over, or a second signal comes. */
+static void wait_leaving(const struct leave *l, int code)
+{
+	const char *why = NULL;
+	if (signalled(TEND_MS / 10))
+		why = "a second signal";
+	else if (clock_mono_us() - l->begun_us >= l->budget_us)
+		why = "the time is over";
+	if (!why)
+		return;
+	if (!l->drained) {
+		LOG(LOG_ERROR, "left with work unsettled", LOG_S("reason", why));
+		_exit(code == EXIT_FINE ? EXIT_UNAVAILABLE : code);
+	}
+	LOG(LOG_WARN, "left before all was closed", LOG_S("reason", why));
+	_exit(code);
+}
+
+static void *stop_pipeline(void *argument)
+{
+	struct leave *l = argument;
+	pipeline_stop(l->pipeline);
+	atomic_store(&l->stopped, true);
+	return NULL;
+}
+
 static int leave(struct pipeline *p, int64_t timeout_s, int code)
 {
-	int64_t now = clock_mono_us(), budget_us = timeout_s * 1000000;
+	struct leave l = {.pipeline = p, .begun_us = clock_mono_us(), .budget_us = timeout_s * 1000000};
 	LOG(LOG_INFO, "leaving", LOG_I("timeout_s", timeout_s));
 	health_set(HEALTH_STOPPING, true);
-	pipeline_drain(p, now + budget_us - budget_us * CLOSING_SHARE_PERCENT / 100);
-	while (!pipeline_has_left(p)) {
-		if (signalled(TEND_MS / 10)) {
-			LOG(LOG_WARN, "left at once, by a second signal");
-			_exit(EXIT_UNAVAILABLE);
-		}
-		if (clock_mono_us() - now >= budget_us) {
-			LOG(LOG_ERROR, "left with work unsettled: the time is over");
-			_exit(EXIT_UNAVAILABLE);
-		}
-	}
-	if (!pipeline_stop(p)) {
+	pipeline_drain(p, l.begun_us + l.budget_us - l.budget_us * CLOSING_SHARE_PERCENT / 100);
+	while (!pipeline_has_left(p))
+		wait_leaving(&l, code);
+	l.drained = pipeline_join(p);
+	if (!l.drained) {
 		LOG(LOG_ERROR, "left with work unsettled");
 		/* Threads still hold records; nothing of them is worth waiting for. */
 		_exit(code == EXIT_FINE ? EXIT_UNAVAILABLE : code);
 	}
-	LOG(LOG_INFO, "left", LOG_F("seconds", (double)(clock_mono_us() - now) / 1e6));
+	LOG(LOG_INFO, "all is settled and committed");
+	/* The threads that are left may wait for a server: in vain, and longer than there is time. */
+	pthread_t thread = thread_start("leave", stop_pipeline, &l);
+	while (!atomic_load(&l.stopped))
+		wait_leaving(&l, code);
+	thread_join(thread);
+	LOG(LOG_INFO, "left", LOG_F("seconds", (double)(clock_mono_us() - l.begun_us) / 1e6));
 	return code;
 }
 

@@ -184,13 +184,16 @@ bool pipeline_has_left(const struct pipeline *p)
 	return true;
 }
 
-bool pipeline_stop(struct pipeline *p)
+bool pipeline_join(struct pipeline *p)
 {
 	bool drained = true;
 	for (size_t i = 0; i < p->consumer_count; i++)
 		drained &= consumer_join(p->consumers[i]);
-	if (!drained)
-		return false;
+	return drained;
+}
+
+void pipeline_stop(struct pipeline *p)
+{
 	lag_stop();
 	dispatch_close(p->dispatch);
 	pool_stop(p->pool);
@@ -207,5 +210,4 @@ bool pipeline_stop(struct pipeline *p)
 	mutex_destroy(&p->alarm.lock);
 	free(p->consumers);
 	free(p);
-	return true;
 }

@@ -34,10 +34,10 @@ void pipeline_drain(struct pipeline *p, int64_t deadline_us);
 /* All consumers have left, with or without having drained. */
 bool pipeline_has_left(const struct pipeline *p);
 
-/*
- * Takes everything down and frees it. To be called when pipeline_has_left. Returns: whether all was settled;
- * if not, records are in flight somewhere and nothing was freed: the process must end.
- */
-bool pipeline_stop(struct pipeline *p);
+/* To be called when pipeline_has_left. Returns: whether all was settled and committed; if not, records are in flight
+ * somewhere: the process must end. */
+must_use bool pipeline_join(struct pipeline *p);
+/* Takes the rest down and frees all, after pipeline_join was true. Waits for what threads ask servers just now. Thread: any. */
+void pipeline_stop(struct pipeline *p);
 
 #endif
