@@ -36,6 +36,7 @@ struct worker {
 	struct prng random;
 	struct heart *heart;
 	int64_t begun_us; /* when the latest batch was taken */
+	double confirm_s; /* that it has spent on marks */
 	bool stuck;
 };
 
@@ -44,9 +45,9 @@ struct pool {
 	struct worker *workers;
 	_Atomic uint64_t begun;     /* writes of all workers, numbered as they begin */
 	_Atomic uint64_t committed; /* the latest number of one that wrote something */
-	_Atomic int stuck;        /* workers that an outage holds */
 	_Atomic bool stopping;
-	pthread_mutex_t lock;     /* of the wait between tries */
+	pthread_mutex_t lock;     /* of the wait between tries, and of `stuck` */
+	int stuck;                /* workers that an outage holds */
 	pthread_cond_t stopped;
 };
 
@@ -75,13 +76,23 @@ static void set_stuck(struct worker *w, bool stuck, const char *reason)
 	if (w->stuck == stuck)
 		return;
 	w->stuck = stuck;
-	int count = atomic_fetch_add(&w->pool->stuck, stuck ? 1 : -1) + (stuck ? 1 : -1);
-	metric_set(METRIC_DEGRADED_LEDGER, count > 0);
+	mutex_lock(&w->pool->lock);
+	w->pool->stuck += stuck ? 1 : -1;
+	metric_set(METRIC_DEGRADED_LEDGER, w->pool->stuck > 0);
+	mutex_unlock(&w->pool->lock);
 	if (stuck)
 		LOG(LOG_ERROR, "the ledger does not take a batch, trying on", LOG_I("worker", w->index),
 		    LOG_S("reason", reason));
 	else
 		LOG(LOG_INFO, "the ledger takes batches again", LOG_I("worker", w->index));
+}
+
+static double seconds_since(int64_t *from_us)
+{
+	int64_t now = clock_mono_us();
+	double seconds = (double)(now - *from_us) / 1e6;
+	*from_us = now;
+	return seconds;
 }
 
 /* ---- admit ---- */
@@ -219,7 +230,9 @@ static void write_batch(struct worker *w, struct batch *b)
 		size_t marks = batch_sweep(b, clock_wall_us(), w->written);
 		FAIL_POINT_IF(marks > 0, before_mark);
 		/* Marked only now that it is committed; a crash before this line costs a look-up in PostgreSQL. */
+		int64_t at = clock_mono_us();
 		gate_mark(w->gate, &history, w->written, marks);
+		w->confirm_s += seconds_since(&at);
 		FAIL_POINT_IF(marks > 0, after_mark);
 		if (r == STORE_OK) {
 			if (b->count > 0 && atomic_load(&w->pool->committed) > b->records[0]->rejected_at)
@@ -248,14 +261,6 @@ static void write_batch(struct worker *w, struct batch *b)
 
 /* ---- the loop ---- */
 
-static double seconds_since(int64_t *from_us)
-{
-	int64_t now = clock_mono_us();
-	double seconds = (double)(now - *from_us) / 1e6;
-	*from_us = now;
-	return seconds;
-}
-
 static void work(struct worker *w, struct batch *b)
 {
 	int64_t at = w->begun_us = clock_mono_us();
@@ -265,15 +270,16 @@ static void work(struct worker *w, struct batch *b)
 	if (b->count > 0)
 		admit(w, b);
 	histogram_observe(HISTOGRAM_BATCH_ADMIT, seconds_since(&at), 1);
+	w->confirm_s = 0;
 	if (b->count > 0)
 		write_batch(w, b);
 	batch_judge_repeats(b);
-	histogram_observe(HISTOGRAM_BATCH_WRITE, seconds_since(&at), 1);
+	histogram_observe(HISTOGRAM_BATCH_WRITE, seconds_since(&at) - w->confirm_s, 1);
 	FAIL_POINT(before_settle);
 	/* Settled only now, so a crash before it means reading again, which has no further effect. */
 	records_return(&b->returned);                           /* the records are their consumers' */
 	outbox_put(w->pool->settings.outbox, &b->outgoing);     /* the records are the outbox's */
-	histogram_observe(HISTOGRAM_BATCH_CONFIRM, seconds_since(&at), 1);
+	histogram_observe(HISTOGRAM_BATCH_CONFIRM, w->confirm_s + seconds_since(&at), 1);
 }
 
 static bool take(struct worker *w, struct batch *b)
@@ -307,8 +313,7 @@ static void *run(void *argument)
 		} else if (b->count > 0) {
 			work(w, b);
 		} else {
-			/* Idle: the gate looks after its connection, so that an outage is seen to end without traffic. */
-			gate_lookup(w->gate, &(struct history_epoch){{0}}, NULL, 0, NULL);
+			gate_tend(w->gate);
 		}
 	}
 	heart_stop(w->heart);

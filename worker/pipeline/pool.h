@@ -3,7 +3,7 @@
  *
  *     take batch -> admit (Redis) -> write (PostgreSQL) -> confirm (Redis) -> settle
  *
- * A worker takes what its shard has, without lingering; it owns the batch's records until they go back to
+ * A worker takes what its shard has, `batch.interval_us` after its last batch if that is not full; it owns the batch's records until they go back to
  * their consumers (settled) or to the outbox (deferred, dead-lettered). An outage holds the batch, for
  * as long as it takes, with no attempt counted against a record: transient is not permanent [I10]. A
  * record that PostgreSQL refuses is found by bisection and costs itself only [I9].
