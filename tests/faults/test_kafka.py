@@ -10,7 +10,7 @@ import re
 import unittest
 
 from fault_case import FaultCase, expected_of, limits
-from stack import Record, Session, StackError, shared, wait_until
+from stack import Record, Session, Stack, StackError, shared, wait_until
 from stack.events import BASE_RULES, Expected, delivered, event, ledger_totals
 from stack.load import Load, Vitals
 from stack.records import Transactions
@@ -18,6 +18,25 @@ from stack.traffic import encode, offsets
 
 # Copies that nobody takes are said to be so after a second, not after ten.
 SOON = {"kafka.producer.message.timeout.ms": 1000}
+
+
+class LeaderTest(FaultCase):
+    def test_leader__a_partition_without_one_keeps_no_other_waiting(self):
+        """By the mock cluster: a real one takes a leader away with everything else on its broker."""
+        with Stack("mock", redis=False, postgres=False) as stack:
+            scene = self.scene(stack=stack, partitions=3, **{"redis.url": "",
+                "kafka.topic.metadata.refresh.interval.ms": 300})
+            events = [delivered(f"o{i}", 100) for i in range(60)]
+            scene.produce(events)
+            missing = sum(record.partition == 2 for record in scene.read())
+            self.assertTrue(0 < missing < 60)
+            stack.kafka.order(f"leader {scene.topic} 2 0")
+            with scene.worker() as worker:
+                self.wait_credits(scene, 60 - missing, limit_s=60)
+                self.assertEqual(ledger_totals(scene)[0], 60 - missing)
+                stack.kafka.order(f"leader {scene.topic} 2 1")
+                self.wait_credits(scene, missing, limit_s=60)
+                self.assertEqual(worker.stop(), 0)
 
 
 class BrokerTest(FaultCase):

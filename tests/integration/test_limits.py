@@ -8,6 +8,7 @@ import unittest
 
 from stack import Record, Scene, Session, shared, wait_until
 from stack.events import BASE_RULES, Expected, delivered, event, ledger_totals
+from stack.load import Load
 from stack.traffic import encode, offsets
 
 HEADERS = [("trace", b"\x00\xff"), ("again", b"1"), ("again", b"2"), ("null", None)]
@@ -189,6 +190,21 @@ class LimitsTest(unittest.TestCase):
             self.wait_main(scene, worker)
             self.assertGreaterEqual(self.outcomes(100, worker)["deferred"], 80)
         scene.check_ledger()
+
+    def test_limits__new_ones_are_learned_under_load(self):
+        """Who asks for progress without a pause does not keep the rules from being read."""
+        scene = self.scene(partitions=4, **{"commit.interval_ms": 10, "consumers": 2, "batch.max": 1})
+        scene.slow_down(0.01)
+        load = Load(scene)
+        load.send(2000)
+        with scene.worker() as worker:
+            wait_until(lambda: ledger_totals(scene)[0] > 100, 30, worker.log)
+            scene.apply_rules(limits("p1", 1000000, 1000000))
+            wait_until(lambda: 'msg="rules loaded" revision=2' in worker.log(10000), 30, worker.log, every_s=0.1)
+            self.assertGreater(worker.metrics().value("records_in_flight"), 100, "the load was over")
+            scene.psql("DROP TRIGGER dawdle ON orders")
+            scene.wait_settled(worker)
+            scene.check(worker)
 
     def test_limits__two_workers_share_a_limit(self):
         burst, records = 20, 400

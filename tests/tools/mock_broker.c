@@ -9,6 +9,7 @@
  *     topic NAME PARTITIONS       creates a topic
  *     down BROKER_ID              takes a broker off the network; ids count from 1
  *     up BROKER_ID                brings it back
+ *     leader NAME PARTITION ID    makes that broker its leader; 0: none
  *
  * It ends with stdin, so it does not outlive who started it. It has no state worth an orderly end:
  * SIGTERM's default will do. What it lacks: an admin API, retention beyond 5 MiB a partition.
@@ -39,6 +40,17 @@ static const char *create_topic(rd_kafka_mock_cluster_t *cluster, const char *na
 	return err ? rd_kafka_err2str(err) : NULL;
 }
 
+static const char *set_leader(rd_kafka_mock_cluster_t *cluster, const char *topic, const char *partition, const char *id)
+{
+	char *end;
+	long number = strtol(partition, &end, 10);
+	if (*partition == '\0' || *end != '\0' || number < 0 || number >= PARTITIONS_MAX)
+		return "bad number of a partition";
+	int leader = !strcmp(id, "0") ? -1 : parse_count(id, BROKERS_MAX);
+	rd_kafka_resp_err_t err = rd_kafka_mock_partition_set_leader(cluster, topic, (int32_t)number, leader);
+	return err ? rd_kafka_err2str(err) : NULL;
+}
+
 /* Returns: NULL, or why the order was not carried out. */
 static const char *obey(rd_kafka_mock_cluster_t *cluster, int brokers, char *line)
 {
@@ -48,6 +60,10 @@ static const char *obey(rd_kafka_mock_cluster_t *cluster, int brokers, char *lin
 	const char *count = strtok_r(NULL, " \n", &rest);
 	if (!verb || !object)
 		return "an order is a verb and what it is for";
+	if (!strcmp(verb, "leader")) {
+		const char *leader = strtok_r(NULL, " \n", &rest);
+		return count && leader ? set_leader(cluster, object, count, leader) : "leader NAME PARTITION ID";
+	}
 	if (!strcmp(verb, "topic"))
 		return count ? create_topic(cluster, object, count) : "topic NAME PARTITIONS";
 	int id = parse_count(object, brokers);

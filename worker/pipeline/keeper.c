@@ -12,10 +12,12 @@
 enum {
 	/* For one question to Kafka: as long as a coordinator usually takes to move. */
 	KAFKA_TIMEOUT_MS = 5000,
+	SILENT_MAX = 2, /* partitions in one question that may cost that long */
+	/* Between looks around. */
+	LOOK_INTERVAL_MS = 500,
 	/* Between looks at an idle database: a failover that lost something is noticed within this time
 	 * although no batch and no progress write meets it. */
 	HISTORY_INTERVAL_MS = 2000,
-	WAIT_MS = 500,
 };
 
 /* Its longest silence is one question: connection attempts, statements, Kafka's timeouts a partition. */
@@ -36,6 +38,7 @@ struct keeper {
 	struct history_epoch history;
 	bool history_known;
 	bool failing;
+	int64_t look_due_us;
 	int64_t history_due_us;
 	int64_t rules_due_us;
 };
@@ -72,10 +75,9 @@ void keeper_ask(struct keeper *k, struct keeper_job *job)
 /* Waits for a job, or until it is time to look around. Returns: false to stop. */
 static bool next_job(struct keeper *k, struct keeper_job **job)
 {
-	int64_t deadline = clock_mono_us() + WAIT_MS * 1000;
 	mutex_lock(&k->lock);
 	while (!k->first && !k->stopping)
-		if (!cond_wait_until(&k->asked, &k->lock, deadline))
+		if (!cond_wait_until(&k->asked, &k->lock, k->look_due_us))
 			break;
 	*job = k->first;
 	if (*job) {
@@ -110,29 +112,53 @@ static const struct offset_range *accepted_for(const struct keeper *k, const str
 	return NULL;
 }
 
-/* What Kafka knows of the partitions. Returns: whether all was answered. */
-static bool ask_kafka(struct keeper *k, struct keeper_job *job, struct kafka_committed *committed,
-                      struct store_assignment *assignments)
+/*
+ * What Kafka knows of the partitions. One without a leader does not keep the others from starting: it is not answered, and
+ * asked again. Returns: how many of `assignments` there are, in the order of the entries that are answered.
+ */
+static size_t ask_kafka(struct keeper *k, struct keeper_job *job, struct kafka_committed *committed,
+                        struct store_assignment *assignments)
 {
 	for (size_t i = 0; i < job->count; i++) {
 		const struct partition *p = job->entries[i].partition;
 		committed[i] = (struct kafka_committed){.topic = p->topic, .partition = p->partition};
 	}
+	size_t count = 0, silent = 0;
 	enum kafka_answer answer = kafka_admin_committed(k->admin, committed, job->count, KAFKA_TIMEOUT_MS);
 	for (size_t i = 0; answer == KAFKA_OK && i < job->count; i++) {
-		const struct partition *p = job->entries[i].partition;
-		struct store_assignment *a = &assignments[i];
+		struct keeper_entry *e = &job->entries[i];
+		const struct partition *p = e->partition;
+		struct store_assignment *a = &assignments[count];
 		*a = (struct store_assignment){
 		        .topic = p->topic, .partition = p->partition, .accepted = accepted_for(k, p)};
 		a->facts.committed = committed[i].offset;
 		a->facts.marked = commit_mark_parse(committed[i].metadata, &a->mark);
-		answer = kafka_admin_watermarks(k->admin, p->topic, p->partition, KAFKA_TIMEOUT_MS,
-		                                &a->facts.log_start, &a->facts.log_end);
+		enum kafka_answer asked = kafka_admin_watermarks(k->admin, p->topic, p->partition, KAFKA_TIMEOUT_MS,
+		                                                 &a->facts.log_start, &a->facts.log_end);
+		e->answered = asked == KAFKA_OK;
+		count += e->answered;
+		if (e->answered)
+			continue;
+		LOG(LOG_WARN, "kafka does not tell where a partition starts", LOG_S("topic", p->topic),
+		    LOG_I("partition", p->partition), LOG_S("reason", kafka_admin_error(k->admin)));
+		if (++silent >= SILENT_MAX)
+			break; /* others wait for us, too */
 	}
-	if (answer == KAFKA_OK)
-		return true;
-	LOG(LOG_WARN, "kafka does not tell where partitions start", LOG_S("reason", kafka_admin_error(k->admin)));
-	return false;
+	if (answer != KAFKA_OK)
+		LOG(LOG_WARN, "kafka does not tell where partitions start", LOG_S("reason", kafka_admin_error(k->admin)));
+	return count;
+}
+
+/*
+ * Progress beyond the end of the log: lost, unless the log has grown since it was asked, by what an earlier owner, who
+ * does not know yet that it was sent away, settled meanwhile.
+ */
+static bool has_moved(struct keeper *k, const struct store_assignment *a)
+{
+	int64_t low, high;
+	return a->verdict.lost && a->facts.progress > a->facts.log_end &&
+	       (kafka_admin_watermarks(k->admin, a->topic, a->partition, KAFKA_TIMEOUT_MS, &low, &high) != KAFKA_OK ||
+	        high > a->facts.log_end);
 }
 
 static void load_rules(struct keeper *k)
@@ -166,23 +192,28 @@ static void answer_assign(struct keeper *k, struct keeper_job *job)
 	struct store_assignment *assignments = calloc(job->count, sizeof(*assignments));
 	ENSURE(committed && assignments);
 	const char *drawn_because = NULL;
-	if (knows_rules(k) && ask_kafka(k, job, committed, assignments)) {
-		enum store_result r = store_assign(k->store, k->settings.group, assignments, job->count, &job->history,
-		                                   &drawn_because);
+	size_t count = knows_rules(k) ? ask_kafka(k, job, committed, assignments) : 0;
+	if (count > 0) {
+		enum store_result r =
+		        store_assign(k->store, k->settings.group, assignments, count, &job->history, &drawn_because);
 		note(k, r);
 		job->done = r == STORE_OK;
 	}
-	if (job->done && drawn_because) {
+	if (job->done && drawn_because)
 		LOG(LOG_ERROR, "the database has lost something: new epoch, reading again", LOG_S("proof", drawn_because));
-		if (k->history_known)
-			history_alarm_raise(k->settings.alarm, &k->history);
-	}
+	/* Whoever drew it: what this process reads under the other one is to be read again. */
+	if (job->done && k->history_known && !history_epoch_equal(&k->history, &job->history))
+		history_alarm_raise(k->settings.alarm, &k->history);
+	const struct store_assignment *a = assignments;
 	for (size_t i = 0; job->done && i < job->count; i++) {
 		struct keeper_entry *e = &job->entries[i];
-		e->facts = assignments[i].facts;
-		e->verdict = assignments[i].verdict;
-		e->claim = assignments[i].claim;
-		e->answered = true;
+		if (!e->answered)
+			continue;
+		e->facts = a->facts;
+		e->verdict = a->verdict;
+		e->claim = a->claim;
+		e->answered = !has_moved(k, a);
+		a++;
 	}
 	if (job->done) {
 		k->history = job->history;
@@ -216,10 +247,10 @@ static void answer_progress(struct keeper *k, struct keeper_job *job)
 	free(entries);
 }
 
-/* Word of new rules, and the slow polls. */
-static void look_around(struct keeper *k)
+/* Word of new rules, and the slow polls. Also between jobs: consumers under load leave no pause. */
+static void look_around(struct keeper *k, int64_t now)
 {
-	int64_t now = clock_mono_us();
+	k->look_due_us = now + LOOK_INTERVAL_MS * 1000;
 	bool changed = false;
 	enum store_result r = store_wait_rules(k->store, 0, &changed);
 	note(k, r);
@@ -239,6 +270,15 @@ static void look_around(struct keeper *k)
 	}
 }
 
+/* A leave does not wait for a look at a database that is away. */
+static bool may_look(struct keeper *k, int64_t now)
+{
+	mutex_lock(&k->lock);
+	bool stopping = k->stopping;
+	mutex_unlock(&k->lock);
+	return !stopping && now >= k->look_due_us;
+}
+
 static void *run(void *argument)
 {
 	struct keeper *k = argument;
@@ -246,15 +286,16 @@ static void *run(void *argument)
 	struct keeper_job *job = NULL;
 	while (next_job(k, &job)) {
 		heart_beat(heart, clock_mono_us());
-		if (!job) {
-			look_around(k);
-			continue;
+		if (job) {
+			if (job->question == KEEPER_ASSIGN)
+				answer_assign(k, job);
+			else
+				answer_progress(k, job);
+			consumer_answer(job->owner, job); /* the job is the consumer's */
 		}
-		if (job->question == KEEPER_ASSIGN)
-			answer_assign(k, job);
-		else
-			answer_progress(k, job);
-		consumer_answer(job->owner, job); /* the job is the consumer's */
+		int64_t now = clock_mono_us();
+		if (may_look(k, now))
+			look_around(k, now);
 	}
 	heart_stop(heart);
 	return NULL;

@@ -36,7 +36,7 @@ enum keeper_question { KEEPER_ASSIGN, KEEPER_PROGRESS };
 struct keeper_entry {
 	struct partition *partition; /* the consumer's: the keeper reads its topic and number, no more */
 	uint64_t epoch;              /* of the partition when it was asked: an answer to an older one is void */
-	bool answered;               /* assign: this partition has a verdict */
+	bool answered;               /* assign: this partition has a verdict, if the job is done */
 	struct start_verdict verdict;
 	struct start_facts facts;
 	int64_t claim;               /* assign: out; progress: in */

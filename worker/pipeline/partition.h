@@ -61,7 +61,7 @@ struct partition {
 	_Atomic uint64_t epoch;
 	struct tracker tracker;
 	struct history_epoch history; /* of the database when this epoch began */
-	int64_t claim;       /* of the progress row, see ledger/progress.h */
+	int64_t claim;       /* of the progress row, see store_progress.c */
 	int64_t recorded;    /* position durable in PostgreSQL under this claim; -1 before */
 	int64_t recording;   /* position sent there and not answered; -1: none */
 	int64_t committed;   /* position last committed to Kafka, as far as known; -1: none */

@@ -107,6 +107,7 @@ void rebalance_resolve(struct consumer *c, int64_t now_us)
 static void offsets_lost(struct partition *p, const struct keeper_entry *e)
 {
 	partition_lose_offsets(p);
+	p->committed = e->facts.committed;
 	LOG(LOG_ERROR, "offsets lost: partition is not consumed; accept with run --accept-loss TOPIC:PARTITION:FROM-TO",
 	    LOG_S("topic", p->topic), LOG_I("partition", p->partition), LOG_I("from", e->verdict.range.from),
 	    LOG_I("to", e->verdict.range.to), LOG_I("committed", e->facts.committed),
@@ -137,7 +138,7 @@ void rebalance_answer(struct consumer *c, const struct keeper_job *job, int64_t 
 		if (e->epoch != partition_epoch(p) || p->state != PARTITION_RESOLVING)
 			continue;
 		p->resolving = false;
-		if (!job->done) {
+		if (!job->done || !e->answered) {
 			p->resolve_at_us = now_us + c->assign_retry_ms * 1000;
 			asked_in_vain = true;
 		} else if (e->verdict.lost) {
@@ -147,13 +148,9 @@ void rebalance_answer(struct consumer *c, const struct keeper_job *job, int64_t 
 			c->scratch[started++] = (struct kafka_partition){p->topic, p->partition, e->verdict.start};
 		}
 	}
-	if (asked_in_vain) {
-		c->assign_retry_ms *= 2;
-		if (c->assign_retry_ms > ASSIGN_RETRY_MAX_MS)
-			c->assign_retry_ms = ASSIGN_RETRY_MAX_MS;
-		return;
-	}
-	c->assign_retry_ms = ASSIGN_RETRY_MIN_MS;
+	c->assign_retry_ms = !asked_in_vain ? ASSIGN_RETRY_MIN_MS
+	                     : c->assign_retry_ms * 2 > ASSIGN_RETRY_MAX_MS ? ASSIGN_RETRY_MAX_MS
+	                                                                    : c->assign_retry_ms * 2;
 	if (!started)
 		return;
 	kafka_consumer_start(c->kafka, c->scratch, started);
@@ -283,7 +280,7 @@ void rebalance_drain(struct consumer *c, int64_t now_us)
 		if (is_drained(p) || now_us >= p->drain_until_us) {
 			if (!is_drained(p)) {
 				c->drained = false;
-				LOG(LOG_WARN, "let go with records unsettled", LOG_S("topic", p->topic),
+				LOG(LOG_WARN, "let go before all was settled and committed", LOG_S("topic", p->topic),
 				    LOG_I("partition", p->partition), LOG_I("records", tracker_unsettled(&p->tracker)));
 			}
 			partition_drained(p);
