@@ -34,12 +34,12 @@ def measure(ground, results, size):
         share = used_us / sum(threads.used.values())
         rows[f"thread {name}"] = {"cpu_us": share * run["worker_us"]}
     files = {}
-    for stage, count in _instructions(ground, results, size, load, files).items():
+    instructions = _instructions(ground, results, size, load, files)
+    for stage, count in instructions.items():
         rows.setdefault(stage, {})["instructions"] = count
     for stage, share in _times(ground, results, size, load, topic, total, files).items():
         rows.setdefault(stage, {})["cpu_us"] = share * run["worker_us"]
-    rows["all of it"] = {"cpu_us": run["worker_us"],
-        "instructions": sum(figures.get("instructions", 0) for figures in rows.values()) or None}
+    rows["all of it"] = {"cpu_us": run["worker_us"], "instructions": sum(instructions.values()) or None}
     for what, figures in rows.items():
         results.add("profile", what, settings(size, total, redis="on"), [figures])
 
@@ -143,8 +143,6 @@ def _instructions(ground, results, size, load, files):
     profile = callgrind.Profile(dump)
     files.update(profile.files)
     return {stage: count / total for stage, count in profile.by_stage().items()}
-
-
 
 
 def _beginning(ground, load, count):
