@@ -288,6 +288,12 @@ static rd_kafka_t *open_consumer(const char *brokers, const char *group)
 	return open_client(RD_KAFKA_CONSUMER, conf, brokers);
 }
 
+/* A partition that others write to has ends again and again: it counts once, and leaves the list of what is open. */
+static void end_partition(rd_kafka_topic_partition_list_t *open, const rd_kafka_message_t *message)
+{
+	rd_kafka_topic_partition_list_del(open, rd_kafka_topic_name(message->rkt), message->partition);
+}
+
 static void consume(const char *brokers, const char *topic)
 {
 	rd_kafka_t *client = open_consumer(brokers, "kafka_records");
@@ -295,14 +301,14 @@ static void consume(const char *brokers, const char *topic)
 	rd_kafka_topic_partition_list_t *list = list_partitions(client, topic);
 	if (rd_kafka_assign(client, list))
 		die(topic, "not assigned");
-	for (int open = list->cnt; open > 0;) {
+	while (list->cnt > 0) {
 		rd_kafka_message_t *message = rd_kafka_consumer_poll(client, LIMIT_MS);
 		if (!message)
 			die(topic, "no answer in time");
 		if (!message->err)
 			put_record(message);
 		else if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
-			open--;
+			end_partition(list, message);
 		else
 			die(topic, rd_kafka_message_errstr(message));
 		rd_kafka_message_destroy(message);
