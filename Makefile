@@ -133,7 +133,7 @@ demo: deps ## servers, events, worker, audit; KAFKA=apache, EVENTS=file.ndjson, 
 bench: ## figures with real servers; ONLY=W1,W4, N=400000, SEED=1, EVENTS=file.ndjson, FULL=1, PUBLISH=1
 	@tests/deps.sh build demo kafka
 	@tests/deps.sh bench || echo 'bench: goes on, without the profile of stages'
-	@$(MAKE) --no-print-directory binary $(BUILD)/tests/tools/kafka_topics $(BUILD)/tests/tools/kafka_records $(BENCH_TOOLS)
+	@$(MAKE) --no-print-directory binary $(BUILD)/tests/tools/kafka_topics $(BENCH_TOOLS)
 	@ONLY='$(ONLY)' N='$(N)' SEED='$(SEED)' EVENTS='$(EVENTS)' FULL='$(FULL)' PUBLISH='$(PUBLISH)' \
 		DW_TEST_BUILD=$(abspath $(BUILD)) PYTHONPATH=tests python3 -m bench
 

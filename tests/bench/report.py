@@ -15,9 +15,8 @@ SHORT = {
     "first_credit_ms": "first credit ms", "join_to_credit_ms": "join to credit ms", "leave_ms": "leave ms",
     "batch_records": "records a batch", "shared_percent": "same order in batch %", "repeats_percent": "known repeats %",
     "hot_percent": "HOT %", "wal_bytes": "WAL B", "others_cores": "others' cores", "slow_per_s": "slow partner/s",
-    "copies_per_s": "deferrals/s", "recopies_per_s": "re-copies/s", "of_ceiling_percent": "% of ceiling",
-    "repeat_us": "a repeat µs", "redis_cost_us": "Redis adds µs", "instructions": "instructions", "cpu_us": "CPU µs",
-    "fill_per_s": "fill/s",
+    "recopies_per_s": "re-copies/s", "of_ceiling_percent": "% of ceiling", "repeat_us": "a repeat µs",
+    "redis_cost_us": "Redis adds µs", "instructions": "instructions", "cpu_us": "CPU µs", "fill_per_s": "fill/s",
 }
 # Leaving takes some of every point; it is shown where it is what was measured. A repeat that PostgreSQL absorbs writes
 # nothing, as one that was merged with its neighbours; in W3 the two cannot be told apart.
@@ -46,8 +45,8 @@ HOW = {
     "W4": "An open loop: a record is dated by the millisecond in which it was due, so what the generator came late by "
         "is in the latency. Before it the broker is warmed up by 30 s of 5,000 events/s, and of each run the first 3 s "
         "are left out.",
-    "W5": "events/s until the topic was read to its end. A re-copy is a deferral of a record that had been deferred "
-        "before.",
+    "W5": "events/s until the topic was read to its end. From there on, while only deferred records are read: what the "
+        "ledger took of the slow partner, and re-copies, deferrals of a record that had been deferred before.",
     "profile": "Instructions by callgrind from a small run, in which nothing of the start is counted, and what "
         "libraries and common/ do counts for the stage that calls them; CPU by perf's samples of the CPU clock, which "
         "do not say who called libc and the kernel; threads from /proc, the start included.",

@@ -30,7 +30,6 @@ UNITS = {
     "others_cores": ("cores that other processes took", 2),
     "fill_per_s": ("events/s, filling the topic", 0),
     "slow_per_s": ("events/s let through of the slow partner", 0),
-    "copies_per_s": ("deferrals/s", 0),
     "recopies_per_s": ("re-copies/s: deferrals of what was deferred", 0),
     "of_ceiling_percent": ("% of the ceiling", 0),
     "repeat_us": ("µs of CPU, all but the broker, a repeat", 1),
