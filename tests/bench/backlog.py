@@ -32,25 +32,34 @@ def _wait_first(workers, all_assigned, settled_first):
     def look():
         if all_assigned and not all(worker.metrics().value("assigned_partitions") for worker in workers):
             return None
+        now = time.monotonic()
         consumed, settled = counts(workers)
-        return (time.monotonic(), settled) if consumed and settled >= settled_first else None
+        return (now, settled) if consumed and settled >= settled_first else None
 
-    return wait_until(look, 120, "no record came", every_s=LOOK_SELDOM_S if settled_first else LOOK_S)
+    if settled_first:
+        return wait_until(look, LIMIT_S, f"{settled_first:,.0f} records were not settled", every_s=LOOK_SELDOM_S)
+    return wait_until(look, 120, "no record came, or a worker got no partition", every_s=LOOK_S)
 
 
 def _wait_done(workers, first, total, limit_s):
-    """Until all is settled, or for limit_s. Looks come closer together towards the end. Returns (time, settled)."""
+    """
+    Until all is settled, or for limit_s when that is said. Looks come closer together towards the end. Returns
+    (time, settled).
+    """
     begun, already = first
+    longest_s = limit_s or LIMIT_S
     while True:
         now = time.monotonic()
         settled = counts(workers)[1]
-        if settled >= total or now - begun >= limit_s:
+        past_s = now - begun
+        if settled >= total or (limit_s and past_s >= limit_s and settled > already):
             return now, settled
-        rate = (settled - already) / max(now - begun, 0.001)
-        left_s = min((total - settled) / rate if rate else LOOK_SELDOM_S, limit_s - (now - begun))
+        if past_s >= longest_s:
+            raise StackError(f"of {total:,} records {already:,.0f} were settled, and {past_s:.0f} s later "
+                f"{settled:,.0f}\n{workers[0].log()}")
+        rate = (settled - already) / max(past_s, 0.001)
+        left_s = min((total - settled) / rate if rate else LOOK_SELDOM_S, longest_s - past_s)
         time.sleep(max(LOOK_S, min(LOOK_SELDOM_S, left_s / 2)))
-        if now - begun > LIMIT_S:
-            raise StackError(f"the backlog was not settled in {LIMIT_S} s")
 
 
 def _ledger_figures(ground, dsn, outcomes, events, wal_bytes):
@@ -81,11 +90,12 @@ def wal_position(ground):
     return int(ground.stack.psql("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")[0][0])
 
 
-def run(ground, workload, topic, total, options=None, replicas=1, limit_s=LIMIT_S, dsn=None,
+def run(ground, workload, topic, total, options=None, replicas=1, limit_s=None, dsn=None,
         audit=False, probe=None, leave=True, warm=0.0):
     """
     Starts the workers on the topic and measures from the first record to the last, or for `limit_s`. CPU counts from
-    the start of the processes, so everything a worker does is in it. `probe.begin` and `probe.end` are called with the
+    the start of the processes, so everything a worker does is in it; of several workers, and with `warm`, from where
+    the measuring begins. `probe.begin` and `probe.end` are called with the
     first worker when records come and before it leaves. With leave=False workers are killed where they are, in the
     middle of their work: to settle what is in flight takes as long as the setting under test makes it. `warm` is the
     share of the backlog that is worked off before the measuring begins, CPU included. Returns the figures of one run.
@@ -109,11 +119,11 @@ def run(ground, workload, topic, total, options=None, replicas=1, limit_s=LIMIT_
         if late:
             wal = wal_position(ground)
             meter = ground.meter(**{f"worker{i}": worker.process for i, worker in enumerate(workers)})
+        if total - first[1] < total / 10:
+            raise StackError(f"{first[1]:,.0f} of {total:,} records were settled before measuring began: a larger N=")
         if probe:
             probe.begin(workers[0])
         last = _wait_done(workers, first, total, limit_s)
-        if late and last[1] - first[1] < total / 10:
-            raise StackError(f"{first[1]:,.0f} of {total:,} records were settled before measuring began: a larger N=")
         used = meter.read()
         if probe:
             probe.end(workers[0])
