@@ -163,7 +163,7 @@ def _figures(workers, used, first, last, base):
         "postgres_us": used["postgres"] / events,
         "outside_us": (worker_us + used["redis"] + used["kafka"]) / events,
         "peak_mb": max(usage.peak_bytes(worker.pid) for worker in workers) / 1e6,
-        "others_cores": used["others"] / 1e6 / seconds,
+        "others_cores": used["others_cores"],
         "batch_records": sum(m.value("batch_records_sum") for m in metrics) / max(1, batches),
     }
     return figures

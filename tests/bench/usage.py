@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 
 TICK_US = 1_000_000 / os.sysconf("SC_CLK_TCK")
 
@@ -43,16 +44,24 @@ def threads_us(pid):
 
 
 def machine_us():
-    """CPU that the whole machine was busy, and that it did not get from its host."""
+    """CPU that the whole machine was busy."""
     with open("/proc/stat", encoding="ascii") as stat:
-        fields = [int(word) for word in stat.readline().split()[1:9]]
-    user, nice, system, _, _, irq, soft, steal = fields
-    return (user + nice + system + irq + soft) * TICK_US, steal * TICK_US
+        user, nice, system, _, _, irq, soft = (int(word) for word in stat.readline().split()[1:8])
+    return (user + nice + system + irq + soft) * TICK_US
 
 
-def own_us():
-    times = os.times()
-    return (times.user + times.system + times.children_user + times.children_system) * 1e6
+def tree_us(root):
+    """CPU of a process and all below it, and of what these have waited for: one that ends in between stays counted."""
+    children, used = {}, {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        fields = _fields(f"/proc/{entry}/stat")
+        if fields:
+            children.setdefault(int(fields[1]), []).append(int(entry))
+            used[int(entry)] = sum(int(fields[k]) for k in (11, 12, 13, 14))
+    found = [root]
+    for pid in found:
+        found += children.get(pid, [])
+    return sum(used.get(pid, 0) for pid in found) * TICK_US
 
 
 def _status_bytes(pid, name):
@@ -69,22 +78,20 @@ def resident_bytes(pid):
 
 
 class Meter:
-    """CPU of named processes since it was made, and of everybody else on the machine."""
+    """CPU of named processes since it was made, and of everybody else on the machine: who is not below this process."""
 
     def __init__(self, processes):
         self.processes = processes
+        self.begun = time.monotonic()
         self.before = self._read()
 
     def _read(self):
-        busy, stolen = machine_us()
-        return {**{name: family_us(process) for name, process in self.processes.items()}, "bench": own_us(),
-            "busy": busy, "stolen": stolen}
+        return {**{name: family_us(process) for name, process in self.processes.items()}, "ours": tree_us(os.getpid()),
+            "busy": machine_us()}
 
     def read(self):
-        """{name: µs}; `others` is what no part of this took."""
-        now = self._read()
+        """{name: µs}, and `others_cores`: how many the rest of the machine kept busy."""
+        now, passed_s = self._read(), time.monotonic() - self.begun
         used = {name: now[name] - self.before.get(name, 0) for name in now}
-        busy, stolen = used.pop("busy"), used.pop("stolen")
-        used["others"] = max(0, busy - sum(used.values()))
-        used["stolen"] = stolen
-        return used
+        others_us = max(0, used.pop("busy") - used.pop("ours"))
+        return {**used, "others_cores": others_us / 1e6 / passed_s}

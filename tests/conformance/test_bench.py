@@ -3,11 +3,12 @@
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import unittest
 import xml.etree.ElementTree
 
-from bench import callgrind, goals, plot, report, results, workload
+from bench import callgrind, goals, plot, report, results, usage, workload
 from bench.sections.steady import difference
 from decoder import BINARY
 
@@ -164,6 +165,27 @@ class Profiles(unittest.TestCase):
 
     def test_latency__is_of_what_was_observed_in_between(self):
         self.assertEqual(difference([(1, 5), (2, 9)], [(1, 5), (2, 6)]), [(1, 0), (2, 3)])
+
+
+BURN = """
+import sys, time
+while time.process_time() < 0.6:
+    pass
+print("burnt", flush=True)
+sys.stdin.read()
+"""
+
+
+class Usage(unittest.TestCase):
+    def test_tree__counts_a_child_while_it_lives_and_no_second_time_when_it_is_waited_for(self):
+        without = usage.tree_us(os.getpid())
+        with subprocess.Popen([sys.executable, "-c", BURN], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            child.stdout.readline()
+            burnt = usage.tree_us(os.getpid())
+            child.stdin.close()
+            child.wait()
+        self.assertGreater(burnt - without, 300e3)
+        self.assertLess(usage.tree_us(os.getpid()) - burnt, 300e3)
 
 
 ABOUT = {"command": "make bench", "date": "2026-01-01", "machine": "m", "worker": "w", "kafka": "k", "redis": "r",

@@ -73,7 +73,7 @@ def _one(ground, rate, seconds):
         "late_max_ms": sent["late_max_ms"],
         "batch_records": (after.value("batch_records_sum") - before.value("batch_records_sum")) / max(1, batches),
         **{f"{name}_us": used[name] / events for name in ("worker", "redis", "kafka", "postgres")},
-        "others_cores": used["others"] / 1e6 / passed_s,
+        "others_cores": used["others_cores"],
     }
 
 
