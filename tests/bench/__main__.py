@@ -2,10 +2,13 @@
 `python3 -m bench`, with tests/ on PYTHONPATH; make calls it.
 
     ONLY=W1,W4      sections to measure; all of them otherwise
-    N=400000 SEED=1 how long W1 is (the others in proportion), and from which seed
+    N=400000 SEED=1 how long W1 is (the others in proportion, but for those that go by time), and from which seed
     EVENTS=FILE     NDJSON of your own instead of the generated streams
     FULL=1          more runs, more points, ten million orders, ten million records of backlog
-    PUBLISH=1       BENCHMARKS.md and its plot go into the tree instead of the build folder
+    PUBLISH=1       BENCHMARKS.md and its plots go into the tree instead of the build folder
+
+A section that fails ends the run, and so does Ctrl-C; what was measured before is written all the same, into the build
+folder. Exit codes: 0; 1 when something failed; 130 when interrupted.
 """
 
 import dataclasses
@@ -15,10 +18,12 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 
 from stack import ROOT, StackError, build_folder
 
 from . import goals, report, workload
+from .backlog import TooFew
 from .ground import Ground
 from .results import Results
 from .sections import OF_FILE, SECTIONS
@@ -55,13 +60,19 @@ def number(text, name):
     return int(text)
 
 
+def said(name):
+    return os.environ.get(name, "") not in ("", "0")
+
+
 def read_size():
     events = os.environ.get("EVENTS") or ""
     size = Size(number(os.environ.get("N") or "400000", "N"), number(os.environ.get("SEED") or "1", "SEED"),
-        bool(os.environ.get("FULL")))
+        said("FULL"))
     if events:
         if not os.path.isfile(events):
             raise StackError(f"EVENTS={events}: no such file")
+        if not os.path.getsize(events):
+            raise StackError(f"EVENTS={events}: empty")
         size.load = workload.real(os.path.abspath(events))
     return size
 
@@ -76,11 +87,41 @@ def chosen(size):
 
 
 def command_line():
-    given = [name for name in ("ONLY", "N", "SEED", "FULL") if os.environ.get(name)]
+    given = [name for name in ("ONLY", "N", "SEED", "FULL") if said(name)]
     words = [f"{name}={shlex.quote(os.environ[name])}" for name in given]
     if os.environ.get("EVENTS"):
         words.append("EVENTS=file.ndjson")
     return " ".join(["make bench", *words])
+
+
+def measure_all(ground, results, sections, size):
+    """Returns what ended it before its time, or None."""
+    for name, measure in sections.items():
+        print(f"-- {name}", flush=True)
+        try:
+            measure(ground, results, size)
+        except TooFew as few:
+            results.note(f"{name} is not complete: {few}")
+        except (Exception, KeyboardInterrupt) as wrong:
+            how = "was interrupted" if isinstance(wrong, KeyboardInterrupt) else "failed"
+            why = str(wrong).partition("\n")[0]
+            results.note(f"{name} {how}, and nothing was measured from there on" + (f": {why}" if why else ""))
+            return wrong
+    return None
+
+
+def write(results, folder):
+    """Prints the table, writes the JSON file and the report into `folder`."""
+    judged = goals.judge(results)
+    print("\n" + report.table(results, judged))
+    path = os.path.join(build_folder(), "bench.json")
+    with open(path, "w", encoding="utf-8") as out:
+        json.dump({"about": results.about, "rows": [row.as_json() for row in results.rows],
+            "goals": [dataclasses.asdict(goal) for goal in judged], "notes": results.notes}, out, indent=1,
+            ensure_ascii=False)
+        out.write("\n")
+    written = report.publish(path, folder)
+    print(f"written: {', '.join([path, *written])}; {results.about['took_s']:.0f} s", file=sys.stderr)
 
 
 def main():
@@ -92,28 +133,28 @@ def main():
         results = Results(ground.about(command_line()), lambda row: print("   " + report.line(row), flush=True))
         streams = {size.load.name: size.load.text} if size.load else workload.texts()
         results.about["workloads"] = streams
-        for name, measure in sections.items():
-            print(f"-- {name}", flush=True)
-            measure(ground, results, size)
+        wrong = measure_all(ground, results, sections, size)
     results.about["took_s"] = time.monotonic() - begun
-    judged = goals.judge(results)
-    print("\n" + report.table(results, judged))
-    path = os.path.join(build_folder(), "bench.json")
-    with open(path, "w", encoding="utf-8") as out:
-        json.dump({"about": results.about, "rows": [row.as_json() for row in results.rows],
-            "goals": [dataclasses.asdict(goal) for goal in judged], "notes": results.notes}, out, indent=1,
-            ensure_ascii=False)
-        out.write("\n")
-    written = report.publish(path, ROOT if os.environ.get("PUBLISH") else build_folder())
-    print(f"written: {', '.join([path, *written])}; {results.about['took_s']:.0f} s", file=sys.stderr)
+    write(results, ROOT if said("PUBLISH") and not wrong else build_folder())
+    if wrong:
+        print(f"bench: {results.notes[-1]}", file=sys.stderr)
+        raise wrong
     return 0
 
 
-try:
-    sys.exit(main())
-except StackError as wrong:
-    print(f"bench: {wrong}", file=sys.stderr)
-    sys.exit(1)
-except KeyboardInterrupt:
-    print("\nbench: interrupted, everything is stopped", file=sys.stderr)
-    sys.exit(130)
+def run():
+    """Returns the exit code."""
+    try:
+        return main()
+    except StackError as wrong:
+        print(f"bench: {wrong}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("\nbench: interrupted, everything is stopped", file=sys.stderr)
+        return 130
+    except Exception:
+        traceback.print_exc()
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(run())

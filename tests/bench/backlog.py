@@ -14,6 +14,10 @@ CONSUMED = re.compile(r"^delivery_worker_records_consumed_total(?:\{[^}]*\})? (\
 SETTLED = re.compile(r"^delivery_worker_records_settled_total\{[^}]*\} (\S+)$", re.M)
 
 
+class TooFew(StackError):
+    """The records were settled before there was anything to measure."""
+
+
 def counts(workers):
     """(consumed, settled) over all workers. A look costs the machine some milliseconds of CPU, so few are taken."""
     consumed = settled = 0.0
@@ -120,7 +124,7 @@ def run(ground, workload, topic, total, options=None, replicas=1, limit_s=None, 
             wal = wal_position(ground)
             meter = ground.meter(**{f"worker{i}": worker.process for i, worker in enumerate(workers)})
         if total - first[1] < total / 10:
-            raise StackError(f"{first[1]:,.0f} of {total:,} records were settled before measuring began: a larger N=")
+            raise TooFew(f"{first[1]:,.0f} of {total:,} records were settled before measuring began: a larger N=")
         if probe:
             probe.begin(workers[0])
         last = _wait_done(workers, first, total, limit_s)

@@ -1,16 +1,22 @@
 """The measurements' own promises: the workloads are what they say, figures land where they belong."""
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import unittest
+import unittest.mock
 import xml.etree.ElementTree
 
 from bench import callgrind, goals, plot, report, results, usage, workload
+from bench import __main__ as command
+from bench.backlog import TooFew
 from bench.sections.steady import difference
 from decoder import BINARY
+from stack import StackError
 
 COUNT = 150_000
 SEED = 1
@@ -226,6 +232,47 @@ class Reports(unittest.TestCase):
             for svg in written[1:]:
                 xml.etree.ElementTree.parse(svg)
                 self.assertIn(f"]({os.path.relpath(svg, folder)})", page)
+
+    def measure(self, *sections):
+        """Returns (what ended it, the results, of which sections something was written)."""
+        found = results.Results({**ABOUT, "took_s": 1})
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()), \
+                contextlib.redirect_stderr(io.StringIO()), \
+                unittest.mock.patch.object(command, "build_folder", lambda: folder):
+            wrong = command.measure_all(None, found, dict(sections), None)
+            command.write(found, folder)
+            with open(os.path.join(folder, "bench.json"), encoding="utf-8") as data:
+                written = [row["section"] for row in json.load(data)["rows"]]
+            self.assertTrue(os.path.exists(os.path.join(folder, "BENCHMARKS.md")))
+        return wrong, found, written
+
+    def fine(self, name):
+        return name, lambda ground, found, size: found.add(name, "end to end", SETTINGS, [{"events_per_s": 1e5}])
+
+    def failing(self, name, wrong):
+        return name, unittest.mock.Mock(side_effect=wrong)
+
+    def test_run__keeps_what_was_measured_before_a_section_fails(self):
+        for failure in (StackError("the broker left\nits log"), KeyError("name"), OSError("gone"), KeyboardInterrupt()):
+            with self.subTest(failure):
+                wrong, found, written = self.measure(self.fine("W1"), self.failing("W2", failure), self.fine("W4"))
+                self.assertIs(wrong, failure)
+                self.assertEqual(written, ["W1"])
+                self.assertEqual(len(found.notes), 1)
+                self.assertRegex(found.notes[0], "^W2 (failed|was interrupted), ")
+                self.assertNotIn("\n", found.notes[0])
+
+    def test_run__goes_on_behind_a_section_that_has_too_few_records(self):
+        wrong, found, written = self.measure(self.failing("replicas", TooFew("a larger N=")), self.fine("W1"))
+        self.assertIsNone(wrong)
+        self.assertEqual(written, ["W1"])
+        self.assertEqual(found.notes, ["replicas is not complete: a larger N="])
+
+    def test_run__says_by_its_exit_code_how_it_ended(self):
+        for failure, code in ((None, 0), (StackError("x"), 1), (KeyError("x"), 1), (KeyboardInterrupt(), 130)):
+            with self.subTest(failure), contextlib.redirect_stderr(io.StringIO()), \
+                    unittest.mock.patch.object(command, "main", side_effect=failure, return_value=0):
+                self.assertEqual(command.run(), code)
 
     def test_plot__draws_nothing_of_nothing(self):
         self.assertEqual(plot.draw([]), [])
