@@ -38,6 +38,7 @@ class Size:
     full: bool
     load: workload.Workload = None  # of EVENTS=
     runs: int = 3
+    storm_runs: int = 5
     point_runs: int = 1
     point_s: float = 3
     table_runs: int = 1
@@ -50,7 +51,7 @@ class Size:
 
     def __post_init__(self):
         if self.full:
-            self.runs, self.point_runs, self.table_runs, self.steady_runs = 5, 3, 3, 3
+            self.runs, self.storm_runs, self.point_runs, self.table_runs, self.steady_runs = 5, 9, 3, 3, 3
             self.point_s, self.table_s, self.steady_s, self.slow_s = 6, 15, 20, 30
 
 

@@ -40,8 +40,9 @@ TITLES = {
 }
 
 HOW = {
-    "W3": "A repeat's cost is what all of the machine but the broker took beyond the first-time records of the same "
-        "run, whose cost is that of the stream without repeats.",
+    "W3": "The four take turns, and costs are of two runs of one turn. A repeat's cost is what all but the broker took "
+        "beyond the first-time records of its run, which cost what those of the stream without repeats do. What Redis "
+        "adds to an event is the same sum with it, less that without.",
     "W4": "An open loop: a record is dated by the millisecond in which it was due, so what the generator came late by "
         "is in the latency. It is of what a transaction took; rate and CPU are of all that was settled. Before it the "
         "broker is warmed up by 30 s of 5,000 events/s, and of each run the first 3 s are left out.",

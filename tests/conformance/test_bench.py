@@ -14,6 +14,7 @@ import xml.etree.ElementTree
 from bench import callgrind, goals, plot, report, results, usage, workload
 from bench import __main__ as command
 from bench.backlog import TooFew
+from bench.sections import storm
 from bench.sections.steady import difference
 from decoder import BINARY
 from stack import StackError
@@ -192,6 +193,22 @@ class Usage(unittest.TestCase):
             child.wait()
         self.assertGreater(burnt - without, 300e3)
         self.assertLess(usage.tree_us(os.getpid()) - burnt, 300e3)
+
+
+def run_of(whole_us):
+    return {"worker_us": whole_us - 3, "redis_us": 1, "postgres_us": 2, "kafka_us": 100}
+
+
+class Storm(unittest.TestCase):
+    def test_costs__are_of_two_runs_of_one_turn(self):
+        # The machine is slower from turn to turn; what a repeat costs and what Redis adds stays as it is.
+        runs = {(0, "on"): [run_of(11), run_of(21)], (0, "off"): [run_of(10), run_of(20)],
+            (50, "on"): [run_of(7), run_of(12)], (50, "off"): [run_of(8), run_of(13)]}
+        storm.add_redis_cost(runs)
+        storm.add_repeat_cost(runs, 1000, 500)
+        self.assertEqual([run["redis_cost_us"] for run in runs[0, "on"]], [1, 1])
+        self.assertEqual([run["repeat_us"] for run in runs[50, "on"]], [3, 3])
+        self.assertEqual([run["repeat_us"] for run in runs[50, "off"]], [6, 6])
 
 
 ABOUT = {"command": "make bench", "date": "2026-01-01", "machine": "m", "worker": "w", "kafka": "k", "redis": "r",
