@@ -39,19 +39,29 @@ TITLES = {
     "table": "By size of the table: 100,000 orders live, the rest closed",
 }
 
+CEILINGS = ("A ceiling is that of a program in the worker's place: driver µs are its CPU from the first record on, the "
+    "servers' is from its start. The ledger write leaves out repeats and bad records, which count in its events/s.")
+FIRST_SECONDS = "The first seconds of a backlog of W1."
 HOW = {
+    **dict.fromkeys(("W1", "W2", "file"), CEILINGS),
     "W3": "The four take turns, and costs are of two runs of one turn. A repeat's cost is what all but the broker took "
         "beyond the first-time records of its run, which cost what those of the stream without repeats do. What Redis "
         "adds to an event is the same sum with it, less that without.",
     "W4": "An open loop: a record is dated by the millisecond in which it was due, so what the generator came late by "
         "is in the latency. It is of what a transaction took; rate and CPU are of all that was settled. Before it the "
-        "broker is warmed up by 30 s of 5,000 events/s, and of each run the first 3 s are left out.",
-    "W5": "events/s until the topic was read to its end. From there on, while only deferred records are read: what the "
-        "ledger took of the slow partner, and re-copies, deferrals of a record that had been deferred before.",
+        "broker is warmed up by 30 s of 5,000 events/s, and of each run the first 3 s are left out, CPU included.",
+    "W5": "events/s and CPU until the topic was read to its end. From there on, while only deferred records are read: "
+        "what the ledger took of the slow partner, and re-copies, deferrals of what had been deferred before.",
     "profile": "Instructions by callgrind from a small run, in which nothing of the start is counted, and what "
-        "libraries and common/ do counts for the stage that calls them; CPU by perf's samples of the CPU clock, which "
-        "do not say who called libc and the kernel; threads from /proc, the start included.",
-    "replicas": "Measured from when every replica has partitions.",
+        "libraries and common/ do counts for the stage that calls them. CPU is that of a run, the start included: by "
+        "stage as perf's samples of the CPU clock divide it, which do not say who called libc and the kernel, by "
+        "thread as /proc does.",
+    **dict.fromkeys(("workers", "batch", "partitions", "backlog"), FIRST_SECONDS),
+    "replicas": f"{FIRST_SECONDS} Measured, CPU included, from when every replica has partitions; heartbeats come "
+        "every 300 ms, so that the group forms soon.",
+    "table": "A ledger with the closed orders is written once, and each run gets a copy of its files (CREATE DATABASE "
+        "with that one as the template). The live ones come by the stream, lifecycle as W1 with 100,000 orders alive. "
+        "Measured, CPU included, for some seconds from when 40 % of the stream is settled.",
 }
 
 
@@ -145,8 +155,8 @@ def _markdown(measured, plots):
         "# Benchmarks", "",
         f"Made by `{about['command']} PUBLISH=1` on {about['date']}, from the figures of that run alone. Worker, "
         "broker, Redis and PostgreSQL share the machine. A figure is the median of its runs, least and most in "
-        "brackets. µs are of CPU an event, counted for all processes and threads of the one named, from the start of "
-        "the worker on; MB are 10⁶ bytes.", "",
+        "brackets. µs are of CPU an event, counted for all processes and threads of the one named; that is from the "
+        "start of the worker on, where a section does not say otherwise. MB are 10⁶ bytes.", "",
         *_markdown_table(["", ""], [
             ["machine", about["machine"]],
             ["worker", about["worker"]],

@@ -1,9 +1,10 @@
 """
 W4: the latency from a record's timestamp to its COMMIT, at a steady rate.
 
-From the worker's own histogram, which counts every record whose transaction is committed, so neither a repeat that Redis
-knows nor a bad record; its buckets have bounds at 2, 3, 8 and 12 ms, in between the estimate is linear. The timestamps are
-the milliseconds in which the records were due. Rate and CPU are of all that was settled while records came.
+From the worker's own histogram, which counts every record whose transaction is committed, so neither a repeat that
+Redis knows nor a bad record; its buckets have bounds at 2, 3, 8 and 12 ms, in between the estimate is linear. The
+timestamps are the milliseconds in which the records were due. Rate and CPU are of all that was settled while records
+came.
 """
 
 import json
@@ -19,7 +20,8 @@ from .streams import settings
 
 RATES = (1000, 5000, 10000)
 WARM_S = 3
-# Small requests are another path through the broker than filling a topic is, and its compiler takes a core for it at first.
+# Small requests are another path through the broker than filling a topic is, and its compiler takes a core for it at
+# first.
 WARM_UP_RATE, WARM_UP_S = 5000, 30
 LATENCY = "record_latency_seconds"
 
