@@ -80,6 +80,25 @@ def _ledger_figures(ground, dsn, outcomes, events, wal_bytes):
     return figures
 
 
+def _outcomes(workers):
+    """{outcome: records} of all workers."""
+    sums = {}
+    for worker in workers:
+        for name, count in worker.metrics().by("records_settled_total", "outcome").items():
+            sums[name] = sums.get(name, 0) + count
+    return sums
+
+
+def _shares(outcomes):
+    total = max(1, sum(outcomes.values()))
+    return {name: count / total for name, count in outcomes.items()}
+
+
+def is_complete(figures):
+    """Whether all was settled: only then the figures of the ledger are taken."""
+    return "wal_bytes" in figures
+
+
 def _leave(workers):
     begun = time.monotonic()
     for worker in workers:
@@ -119,8 +138,9 @@ def run(ground, workload, topic, total, options=None, replicas=1, limit_s=None, 
         first = _wait_first(workers, replicas > 1, warm * total)
         # Several workers' CPU counts from here on: while the group forms the first ones take the records alone.
         late = replicas > 1 or warm > 0
-        base = first[1] if late else 0
+        base, earlier = first[1] if late else 0, {}
         if late:
+            earlier = _outcomes(workers)
             wal = wal_position(ground)
             meter = ground.meter(**{f"worker{i}": worker.process for i, worker in enumerate(workers)})
         if total - first[1] < total / 10:
@@ -132,13 +152,10 @@ def run(ground, workload, topic, total, options=None, replicas=1, limit_s=None, 
         if probe:
             probe.end(workers[0])
         figures = _figures(workers, used, first, last, base)
-        outcomes = {}
-        for worker in workers:
-            for name, value in worker.metrics().by("records_settled_total", "outcome").items():
-                outcomes[name] = outcomes.get(name, 0) + value
-        figures["repeats_percent"] = 100 * outcomes.get("duplicate", 0) / max(1, sum(outcomes.values()))
-        credited = outcomes.get("credited", 0) / max(1, sum(outcomes.values()))
-        figures["credited_per_s"] = credited * figures["events_per_s"]
+        outcomes = _outcomes(workers)
+        shares = _shares({name: count - earlier.get(name, 0) for name, count in outcomes.items()})
+        figures["repeats_percent"] = 100 * shares["duplicate"]
+        figures["credited_per_s"] = shares["credited"] * figures["events_per_s"]
         if leave or last[1] >= total:
             figures["leave_ms"] = _leave(workers)
         if last[1] >= total:
@@ -159,7 +176,7 @@ def _figures(workers, used, first, last, base):
     worker_us = sum(value for name, value in used.items() if name.startswith("worker"))
     metrics = [worker.metrics() for worker in workers]
     batches = sum(m.value("batch_records_count") for m in metrics)
-    figures = {
+    return {
         "events_per_s": (last[1] - first[1]) / seconds,
         "worker_us": worker_us / events,
         "redis_us": used["redis"] / events,
@@ -170,4 +187,3 @@ def _figures(workers, used, first, last, base):
         "others_cores": used["others_cores"],
         "batch_records": sum(m.value("batch_records_sum") for m in metrics) / max(1, batches),
     }
-    return figures

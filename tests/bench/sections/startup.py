@@ -27,6 +27,9 @@ def measure(ground, results, size):
     results.add("start", "into a backlog", settings(size, total, redis="on"),
         [_into(ground, load, topic) for _ in range(RUNS)])
     runs = [backlog.run(ground, load, topic, total, limit_s=size.leave_after_s) for _ in range(RUNS)]
+    if any(backlog.is_complete(run) for run in runs):
+        results.note("start: leaving under load is left out, all was settled before; a larger N=")
+        return
     results.add("start", "leaving under load", settings(size, total, redis="on"),
         [{"leave_ms": run["leave_ms"], "events_per_s": run["events_per_s"]} for run in runs])
 
