@@ -40,6 +40,18 @@ def quiet(text):
     print(f"   {text}", flush=True)
 
 
+def run_tool(name, *arguments, lines=None, one_core=False):
+    """One of the C programs. Returns the JSON object that it prints."""
+    command = [tool(name), *map(str, arguments)]
+    if one_core:  # of those that we may use
+        command = ["taskset", "-c", str(min(os.sched_getaffinity(0))), *command]
+    with open(lines or os.devnull, "rb") as data:
+        done = subprocess.run(command, stdin=data, capture_output=True, text=True)
+    if done.returncode:
+        raise StackError(f"{name}: exit {done.returncode}\n{done.stderr}")
+    return json.loads(done.stdout)
+
+
 class Ground:
     def __init__(self, seed):
         self.seed = seed
@@ -66,8 +78,7 @@ class Ground:
         """A broker that has just started interprets its code: its first records cost many times what later ones do."""
         topic, _ = self.topic(workload.W1, WARM_UP)
         for _ in range(2):
-            subprocess.run([tool("consume_load"), self.stack.brokers, topic, "consume"], check=True,
-                capture_output=True)
+            run_tool("consume_load", self.stack.brokers, topic, "consume")
         self.forget(workload.W1, WARM_UP)
 
     # Events
@@ -105,8 +116,10 @@ class Ground:
         if key not in self.files:
             path = os.path.join(self.stack.folder, f"events-{self.stack.number()}.ndjson")
             with open(path, "wb") as out:
-                subprocess.run([binary(), "produce", *load.arguments(count, self.seed), "--stdout"], stdout=out,
-                    env=environment({}), cwd=ROOT, check=True)
+                done = subprocess.run([binary(), "produce", *load.arguments(count, self.seed), "--stdout"], stdout=out,
+                    stderr=subprocess.PIPE, text=True, env=environment({}), cwd=ROOT)
+            if done.returncode:
+                raise StackError(f"produce: exit {done.returncode}\n{done.stderr}")
             self.files[key] = path
         return self.files[key]
 

@@ -14,9 +14,10 @@ from stack import StackError, Worker, build_folder, wait_until
 from stack.traffic import offsets
 
 from .. import backlog, callgrind, samples, usage, workload
+from ..ground import PARTITIONS
 from .streams import settings
 
-ALL = 8  # partitions, with those of the deferred topic
+ALL = PARTITIONS + 2  # with those of the deferred topic
 SLOW = {"kafka.consumer.session.timeout.ms": 45000, "redis.timeout_ms": 60000, "pg.connect_timeout_ms": 60000,
     "shutdown.timeout": 600}
 SAMPLES_A_SECOND = 1999
@@ -77,7 +78,7 @@ class Threads:
         self.perf.wait(60)
         with open(self.counters, encoding="utf-8") as out:
             words = [line.split(",")[0] for line in out if "instructions" in line]
-        self.instructions = int(words[0]) if words and words[0].isdigit() else 0
+        self.instructions = sum(int(word) for word in words if word.isdigit())  # a line for each kind of core
 
 
 class Perf:
@@ -130,8 +131,7 @@ def _instructions(ground, results, size, load, files):
         ground.fill(topic, _beginning(ground, load, size.profile_events), size.profile_events)
         total = sum(offsets(ground.stack.brokers, topic).values())
         # Seldom: each look is made of the worker's instructions, too.
-        wait_until(lambda: worker.metrics().value("records_settled_total") >= total, 300, "not all was settled",
-            every_s=1)
+        wait_until(lambda: backlog.counts([worker])[1] >= total, 300, "not all was settled", every_s=1)
         _control("--dump", worker.pid)
     finally:
         worker.process.end()

@@ -1,30 +1,12 @@
 """W1 and W2 end to end, and beside them what the parts could do at the most with the same stream."""
 
-import json
-import os
-import subprocess
-
-from stack import StackError
-
 from .. import backlog, workload
-from ..ground import PARTITIONS, default, tool
+from ..ground import PARTITIONS, default, run_tool
 
 
 def settings(size, events, **more):
     return {"seed": size.seed, "events": events, "partitions": PARTITIONS, "batch": default("batch.max"),
         "connections": default("workers"), **more}
-
-
-def run_tool(name, *arguments, lines=None, core=None):
-    """One of the C programs. Returns the JSON object that it prints."""
-    command = [tool(name), *map(str, arguments)]
-    if core is not None:
-        command = ["taskset", "-c", str(core), *command]
-    with open(lines or os.devnull, "rb") as data:
-        done = subprocess.run(command, stdin=data, capture_output=True, text=True)
-    if done.returncode:
-        raise StackError(f"{name}: exit {done.returncode}\n{done.stderr}")
-    return json.loads(done.stdout)
 
 
 def end_to_end(ground, results, size, load, count):
@@ -67,7 +49,7 @@ def part_ceilings(ground, results, size, load, count):
             ground.stack.flush_redis()
             meter = ground.meter()
             done = run_tool("consume_load", ground.stack.brokers, topic, mode,
-                *([ground.stack.redis_url] if mode == "redis" else []), core=0)
+                *([ground.stack.redis_url] if mode == "redis" else []), one_core=True)
             used = meter.read()
             runs.append({
                 "events_per_s": done["events"] / done["seconds"],
