@@ -10,6 +10,7 @@ from . import usage
 
 LIMIT_S = 600
 LOOK_S, LOOK_SELDOM_S = 0.02, 0.25
+LEAST_S = 0.5  # of a measuring that begins in the middle: what was in flight then is read and decoded already
 CONSUMED = re.compile(r"^delivery_worker_records_consumed_total(?:\{[^}]*\})? (\S+)$", re.M)
 SETTLED = re.compile(r"^delivery_worker_records_settled_total\{[^}]*\} (\S+)$", re.M)
 
@@ -113,15 +114,15 @@ def wal_position(ground):
     return int(ground.stack.psql("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint")[0][0])
 
 
-def run(ground, workload, topic, total, options=None, replicas=1, limit_s=None, dsn=None,
+def run(ground, workload, topic, total, options=None, replicas=1, joined=False, limit_s=None, dsn=None,
         audit=False, probe=None, leave=True, warm=0.0):
     """
     Starts the workers on the topic and measures from the first record to the last, or for `limit_s`. CPU counts from
-    the start of the processes, so everything a worker does is in it; of several workers, and with `warm`, from where
-    the measuring begins. `probe.begin` and `probe.end` are called with the
-    first worker when records come and before it leaves. With leave=False workers are killed where they are, in the
-    middle of their work: to settle what is in flight takes as long as the setting under test makes it. `warm` is the
-    share of the backlog that is worked off before the measuring begins, CPU included. Returns the figures of one run.
+    the start of the processes, so everything a worker does is in it. With `joined`, all of that begins when each worker
+    has partitions, and with `warm` when that share of the backlog is settled. `probe.begin` and `probe.end` are called
+    with the first worker when records come and before it leaves. With leave=False workers are killed where they are, in
+    the middle of their work: to settle what is in flight takes as long as the setting under test makes it. Returns the
+    figures of one run.
     """
     own_ledger = dsn is None
     dsn = dsn or ground.new_ledger(workload)
@@ -135,19 +136,20 @@ def run(ground, workload, topic, total, options=None, replicas=1, limit_s=None, 
             worker.start()
         for i, worker in enumerate(workers):
             meter.processes[f"worker{i}"] = worker.process
-        first = _wait_first(workers, replicas > 1, warm * total)
-        # Several workers' CPU counts from here on: while the group forms the first ones take the records alone.
-        late = replicas > 1 or warm > 0
-        base, earlier = first[1] if late else 0, {}
-        if late:
-            earlier = _outcomes(workers)
-            wal = wal_position(ground)
+        first = _wait_first(workers, joined, warm * total)
+        base, earlier = 0, {}
+        if joined or warm:  # while a group forms its first workers take the records alone
+            earlier, wal = _outcomes(workers), wal_position(ground)
             meter = ground.meter(**{f"worker{i}": worker.process for i, worker in enumerate(workers)})
+            first = time.monotonic(), counts(workers)[1]
+            base = first[1]
         if total - first[1] < total / 10:
             raise TooFew(f"{first[1]:,.0f} of {total:,} records were settled before measuring began: a larger N=")
         if probe:
             probe.begin(workers[0])
         last = _wait_done(workers, first, total, limit_s)
+        if base and last[0] - first[0] < LEAST_S:
+            raise TooFew(f"{total - base:,.0f} of {total:,} records were settled in less than {LEAST_S} s: a larger N=")
         used = meter.read()
         if probe:
             probe.end(workers[0])

@@ -8,9 +8,9 @@ BATCHES = (1, 10, 100, 500, 1000, 2000, 5000)
 LIVE = 100_000
 
 
-def _point(ground, results, size, section, what, more, options=None, replicas=1, partitions=PARTITIONS, events=None):
-    topic, total = ground.topic(workload.W1, events or size.events, partitions)
-    runs = [backlog.run(ground, workload.W1, topic, total, options, replicas, limit_s=size.point_s, leave=False)
+def _point(ground, results, size, section, what, more, options=None, partitions=PARTITIONS):
+    topic, total = ground.topic(workload.W1, size.events, partitions)
+    runs = [backlog.run(ground, workload.W1, topic, total, options, limit_s=size.point_s, leave=False)
         for _ in range(size.point_runs)]
     results.add(section, what, settings(size, total, redis="on", **more), runs)
 
@@ -34,10 +34,12 @@ def partitions(ground, results, size):
 
 def replicas(ground, results, size):
     """While the group forms the first one works alone: it hears of the others soon, and there is enough for all."""
+    topic, total = ground.topic(workload.W1, 2 * size.events)
     for count in (1, 2, 3, 4) if size.full else (1, 2, 4):
-        more = {"replicas": count, "connections": default("workers") * count}
-        _point(ground, results, size, "replicas", f"{count}", more,
-            {"kafka.consumer.heartbeat.interval.ms": 300}, count, events=2 * size.events)
+        runs = [backlog.run(ground, workload.W1, topic, total, {"kafka.consumer.heartbeat.interval.ms": 300}, count,
+            joined=True, limit_s=size.point_s, leave=False) for _ in range(size.point_runs)]
+        results.add("replicas", f"{count}", settings(size, total, redis="on", replicas=count,
+            connections=default("workers") * count), runs)
     ground.forget(workload.W1, 2 * size.events)
 
 

@@ -108,7 +108,7 @@ def _times(ground, results, size, load, topic, total, files):
     try:
         return samples.by_stage(path, files)
     except StackError as wrong:
-        results.note(f"CPU time by stage: left out, {wrong} {perf.complaint.strip()}")
+        results.note(f"CPU time by stage: left out, {wrong} {perf.complaint.strip()}".rstrip())
         return {}
 
 
