@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 import unittest.mock
 import xml.etree.ElementTree
 
 from bench import callgrind, goals, plot, report, results, usage, workload
 from bench import __main__ as command
+from bench import backlog
 from bench.backlog import TooFew
 from bench.sections import storm
 from bench.sections.steady import difference
@@ -193,6 +195,24 @@ class Usage(unittest.TestCase):
             child.wait()
         self.assertGreater(burnt - without, 300e3)
         self.assertLess(usage.tree_us(os.getpid()) - burnt, 300e3)
+
+
+class Backlogs(unittest.TestCase):
+    def wait(self, settled, limit_s, most_s=60):
+        """What is settled at the end; `settled`: by the looks at it, the last one for ever."""
+        looks = list(settled)
+        with unittest.mock.patch.object(backlog, "LIMIT_S", most_s), unittest.mock.patch.object(backlog, "counts",
+                lambda workers: (0, looks.pop(0) if len(looks) > 1 else looks[0])):
+            return backlog._wait_done([unittest.mock.Mock()], (time.monotonic(), 10), 100, limit_s)[1]
+
+    def test_backlog__is_measured_to_its_end_or_for_the_time_that_is_said(self):
+        self.assertEqual(self.wait([10, 60, 100], None), 100)
+        self.assertEqual(self.wait([10, 60], 0.05), 60)
+
+    def test_backlog__that_is_stuck_is_no_figure(self):
+        for settled, limit_s in (([10, 60], None), ([10], 0.05)):
+            with self.subTest(settled), self.assertRaisesRegex(StackError, "of 100 records 10 were settled"):
+                self.wait(settled, limit_s, most_s=0.05)
 
 
 def run_of(whole_us):
