@@ -55,9 +55,13 @@ class Size:
             self.point_s, self.table_s, self.steady_s, self.slow_s = 6, 15, 20, 30
 
 
-def number(text, name):
-    if not text.isdigit() or not int(text):
-        raise StackError(f"{name}={text}: not a number above 0")
+EVENTS_MIN = 10_000  # what takes less than a tenth of a second is the start of the worker
+
+
+def number(name, usual, least):
+    text = os.environ.get(name) or f"{usual}"
+    if not text.isdigit() or int(text) < least:
+        raise StackError(f"{name}={text}: not a number, {least:,} or more")
     return int(text)
 
 
@@ -67,8 +71,7 @@ def said(name):
 
 def read_size():
     events = os.environ.get("EVENTS") or ""
-    size = Size(number(os.environ.get("N") or "400000", "N"), number(os.environ.get("SEED") or "1", "SEED"),
-        said("FULL"))
+    size = Size(number("N", 400_000, EVENTS_MIN), number("SEED", 1, 1), said("FULL"))
     if events:
         if not os.path.isfile(events):
             raise StackError(f"EVENTS={events}: no such file")
