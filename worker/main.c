@@ -7,8 +7,8 @@
 #include "schemas/event.h"
 #include "worker/cli/cli.h"
 #include "worker/cli/help.h"
+#include "worker/cli/output.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -96,17 +96,6 @@ static int run_command(const struct command *command, int argc, char **argv)
 	return code;
 }
 
-/* A result that could not be written is not a result; a reader that left early (`| head`) is no error. */
-static int finish(int code)
-{
-	errno = 0;
-	if (fflush(stdout) == 0 && !ferror(stdout))
-		return code;
-	if (errno != EPIPE && errno != 0)
-		fprintf(stderr, "delivery-worker: cannot write the result: %s\n", strerror(errno));
-	return code == EXIT_FINE && errno != EPIPE ? EXIT_UNAVAILABLE : code;
-}
-
 /*
  * libldap, which comes with libpq, brings GnuTLS, whose constructor would set up 1 MB of it in every process. This is its
  * documented way to leave that to whoever uses it: libldap does, before its first connection by TLS.
@@ -125,14 +114,17 @@ int main(int argc, char **argv)
 	ensure_speaking_aborts();
 	signal(SIGPIPE, SIG_IGN); /* a closed socket is an error to handle, not an end */
 	event_setup();
+	output_open();
 	if (argc < 2) {
 		fprintf(stderr, "delivery-worker: no command; see delivery-worker --help\n");
 		return EXIT_USAGE;
 	}
-	if (strcmp(argv[1], "--version") == 0)
-		return finish(printf("delivery-worker %s\n", program_version) < 0);
+	if (strcmp(argv[1], "--version") == 0) {
+		printf("delivery-worker %s\n", program_version);
+		return output_close(EXIT_FINE);
+	}
 	if (is_help(argv[1]) || strcmp(argv[1], "help") == 0)
-		return finish(help(argc - 1, argv + 1));
+		return output_close(help(argc - 1, argv + 1));
 	command = find_command(argv[1]);
-	return command ? finish(run_command(command, argc - 1, argv + 1)) : fail_unknown(argv[1]);
+	return command ? output_close(run_command(command, argc - 1, argv + 1)) : fail_unknown(argv[1]);
 }

@@ -128,6 +128,32 @@ class TestCliOptions(unittest.TestCase):
                 self.assertTrue(done.stdout.startswith(f"usage: delivery-worker {name}"))
                 self.assertEqual(run("help", name).stdout, done.stdout)
 
+    def each_way_to_print(self):
+        """Yields arguments, stdin and what a command returns that prints them: less than a buffer, and more."""
+        for arguments in (("--version",), ("version",), ("help",), ("help", "options", "--markdown"),
+                ("check", "--offline"), ("produce", "--stdout", "--generate", "2000")):
+            yield arguments, b"", 0
+        yield ("decode",), b"{}\n" * 5000, 1
+
+    def test_cli_options__a_result_that_cannot_be_written_is_69_and_said(self):
+        for arguments, data, code in self.each_way_to_print():
+            with self.subTest(arguments), open("/dev/full", "wb") as full:
+                done = subprocess.run([binary(), *arguments], input=data, stdout=full, stderr=subprocess.PIPE,
+                    timeout=30)
+                self.assertEqual(done.stderr,
+                    b"delivery-worker: cannot write the result: No space left on device\n")
+                self.assertEqual(done.returncode, code or 69)
+
+    def test_cli_options__a_reader_that_leaves_early_is_no_error(self):
+        for arguments, data, code in self.each_way_to_print():
+            with self.subTest(arguments):
+                reader, writer = os.pipe()
+                os.close(reader)
+                done = subprocess.run([binary(), *arguments], input=data, stdout=writer, stderr=subprocess.PIPE,
+                    timeout=30)
+                os.close(writer)
+                self.assertEqual((done.returncode, done.stderr), (code, b""))
+
     def test_cli_options__every_variable_is_known(self):
         """With its own default each variable is accepted; so names in the reference are those that work."""
         variables = {}

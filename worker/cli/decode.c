@@ -76,7 +76,7 @@ static int decode_file(struct decode_run *run, const char *path, bool whole)
 		if (!ferror(in))
 			decode_record(run, record);
 	} else {
-		while (read_record(run, in, '\n', &record) && !ferror(in))
+		while (!ferror(stdout) && read_record(run, in, '\n', &record) && !ferror(in))
 			decode_record(run, record);
 	}
 	int cause = ferror(in) ? errno : 0;
@@ -92,8 +92,6 @@ static int decode_files(struct decode_run *run, bool whole)
 
 	for (; *paths && code == 0; paths++)
 		code = decode_file(run, *paths, whole);
-	if (fflush(stdout) != 0 && code == 0)
-		code = cli_fail(run->cli, EXIT_INTERNAL, "standard output: %s", strerror(errno));
 	return code ? code : run->refused_any ? EXIT_FOUND_WRONG : EXIT_FINE;
 }
 

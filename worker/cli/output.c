@@ -1,0 +1,45 @@
+#include "worker/cli/output.h"
+
+#include "worker/options.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static int write_error; /* errno of the first write that failed; 0: none */
+
+/* Returns: less than `size` on an error, as fopencookie wants it. */
+static ssize_t write_out(void *cookie, const char *data, size_t size)
+{
+	size_t done = 0;
+
+	(void)cookie; /* the signature is fopencookie's */
+	while (done < size && write_error == 0) {
+		ssize_t n = write(STDOUT_FILENO, data + done, size - done);
+		if (n >= 0)
+			done += (size_t)n;
+		else if (errno != EINTR)
+			write_error = errno;
+	}
+	return (ssize_t)done;
+}
+
+void output_open(void)
+{
+	bool terminal = isatty(STDOUT_FILENO) == 1;
+
+	stdout = fopencookie(NULL, "w", (cookie_io_functions_t){.write = write_out});
+	ENSURE(stdout != NULL);
+	setvbuf(stdout, NULL, terminal ? _IOLBF : _IOFBF, BUFSIZ);
+}
+
+int output_close(int code)
+{
+	fflush(stdout);
+	if (write_error == 0 || write_error == EPIPE)
+		return code;
+	fprintf(stderr, "delivery-worker: cannot write the result: %s\n", strerror(write_error));
+	return code == EXIT_FINE ? EXIT_UNAVAILABLE : code;
+}
