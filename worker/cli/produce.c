@@ -17,7 +17,7 @@
 enum {
 	SLOTS = 8192, /* records under way: below the client's own queue */
 	ASK_TIMEOUT_MS = 10000,
-	STALL_MS = 30000, /* without a report: the brokers are away */
+	STALL_MS = 30000, /* without a report, where message.timeout.ms was raised: the brokers are away */
 	WAIT_MS = 100,
 	PROGRESS_MS = 200,
 	BAR_CELLS = 30,
@@ -44,7 +44,8 @@ struct produce_run {
 	int free_slots[SLOTS];
 	int free_count;
 	int64_t given, sent, failed, bytes;
-	char reason[256]; /* of the first failure */
+	bool refused;     /* not for the record's sake: the brokers are away or take nothing */
+	char reason[256]; /* of the first failure, a refusal's before others */
 	int64_t started_us, reported_ms, shown_ms;
 	bool terminal;
 };
@@ -110,15 +111,17 @@ static void on_delivered(void *owner, void *tag, enum kafka_delivery result, con
 	int slot = (int)(intptr_t)tag;
 
 	run->free_slots[run->free_count++] = slot;
-	run->reported_ms = clock_mono_ms();
+	if (result != KAFKA_REFUSED)
+		run->reported_ms = clock_mono_ms();
 	if (result == KAFKA_DELIVERED) {
 		run->sent++;
 		run->bytes += (int64_t)run->values[slot].len;
-	} else {
-		run->failed++;
-		if (run->reason[0] == '\0')
-			snprintf(run->reason, sizeof(run->reason), "%s", reason);
+		return;
 	}
+	run->failed++;
+	if (run->reason[0] == '\0' || (result == KAFKA_REFUSED && !run->refused))
+		snprintf(run->reason, sizeof(run->reason), "%s", reason);
+	run->refused |= result == KAFKA_REFUSED;
 }
 
 static void show_progress(struct produce_run *run)
@@ -223,6 +226,8 @@ static int report(struct produce_run *run, int left)
 	if (left > 0)
 		return cli_fail(run->cli, EXIT_UNAVAILABLE,
 				"no report from the brokers for %d s; %d records are uncertain", STALL_MS / 1000, left);
+	if (run->refused)
+		return cli_fail(run->cli, EXIT_UNAVAILABLE, "stopped, as the brokers did not take a record: %s", run->reason);
 	if (run->failed > 0)
 		return cli_fail(run->cli, EXIT_FOUND_WRONG, "first failure: %s", run->reason);
 	return EXIT_FINE;
@@ -236,7 +241,8 @@ static int send_all(struct produce_run *run)
 	run->started_us = clock_mono_us();
 	run->reported_ms = clock_mono_ms();
 	run->terminal = isatty(STDERR_FILENO) == 1;
-	while (going && next_record(&run->source, &record))
+	/* What a broker that is away costs is the records under way, not the rest of the file. */
+	while (going && !run->refused && next_record(&run->source, &record))
 		going = send_record(run, &record);
 	int read_error = run->source.file && ferror(run->source.file) ? errno : 0;
 	while (going && kafka_producer_pending(run->producer) > 0)
@@ -248,14 +254,19 @@ static int send_all(struct produce_run *run)
 /* ---- the command ---- */
 
 /* Asks first: the producer itself would wait for brokers and topics without a word. */
-static int check_topic(struct cli *cli)
+static int check_topic(struct cli *cli, int32_t partition)
 {
 	struct kafka_admin *admin = NULL;
 	char error[512];
 	if (kafka_admin_open(&cli->options->kafka, &admin, error, sizeof(error)))
 		return cli_fail(cli, EXIT_CONFIG, "%s", error);
 	int count = kafka_admin_partition_count(admin, cli->options->kafka_topic, ASK_TIMEOUT_MS);
-	int code = count > 0 ? EXIT_FINE : cli_fail(cli, EXIT_UNAVAILABLE, "%s", kafka_admin_error(admin));
+	int code = EXIT_FINE;
+	if (count <= 0)
+		code = cli_fail(cli, EXIT_UNAVAILABLE, "%s", kafka_admin_error(admin));
+	else if (partition >= count)
+		code = cli_fail(cli, EXIT_USAGE, "--partition: %" PRId32 " is not one of the %d of %s", partition, count,
+				cli->options->kafka_topic);
 	kafka_admin_close(admin);
 	return code;
 }
@@ -263,7 +274,7 @@ static int check_topic(struct cli *cli)
 static int produce_to_kafka(struct produce_run *run)
 {
 	char error[512];
-	int code = check_topic(run->cli);
+	int code = check_topic(run->cli, run->partition);
 	if (code)
 		return code;
 	if (kafka_producer_open(&run->cli->options->kafka, on_delivered, run, &run->producer, error, sizeof(error)))
