@@ -232,18 +232,21 @@ class StartupTest(unittest.TestCase):
         scene = self.scene()
         scene.apply_rules(BASE_RULES)
         topic = f"{scene.name}-late"
-        options = {"kafka.topic": topic, "kafka.dlq_topic": scene.dlq}
+        options = {"kafka.topic": topic}
         lines = self.check(scene, 1, **options)
         self.assertEqual([name for name, (ok, _) in lines.items() if not ok],
-            [f"kafka topic {topic}", f"kafka topic {topic}.deferred"])
+            [f"kafka topic {topic}", f"kafka topic {topic}.deferred", f"kafka topic {topic}.dlq"])
         with scene.worker(**options) as worker:
             self.wait_said(worker, "waiting", "for=kafka", topic)
             self.assert_waiting(worker)
             scene.stack.create_topic(topic, 1)
             self.wait_said(worker, "waiting", "for=kafka", f"{topic}.deferred")
             scene.stack.create_topic(f"{topic}.deferred", 1)
+            self.wait_said(worker, "waiting", "for=kafka", f"{topic}.dlq")
+            self.assert_waiting(worker)
+            scene.stack.create_topic(f"{topic}.dlq", 1)
             worker.wait_ready()
-            self.assertEqual(len(self.said(worker, "waiting", "for=kafka")), 2, worker.log())
+            self.assertEqual(len(self.said(worker, "waiting", "for=kafka")), 3, worker.log())
             good = delivered("o1")
             scene.produce([good], topic=topic)
             wait_until(lambda: ledger_totals(scene) == Expected([good]).totals(), 20, worker.log)
@@ -264,7 +267,8 @@ class StartupTest(unittest.TestCase):
         compacted = f"{scene.name}-compacted"
         scene.stack.create_topic(compacted, 1, {"cleanup.policy": "compact"})
         others = {"kafka.deferred_topic": scene.deferred, "kafka.dlq_topic": scene.dlq}
-        for options in ({"kafka.topic": compacted, **others}, {"kafka.deferred_topic": compacted}):
+        for options in ({"kafka.topic": compacted, **others}, {"kafka.deferred_topic": compacted},
+                {"kafka.dlq_topic": compacted}):
             with self.subTest(options=options):
                 text = self.run_fails({**scene.options, **options})
                 self.assertIn(compacted, text)

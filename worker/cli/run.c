@@ -102,7 +102,7 @@ static enum waited wait_for_ledger(const struct options *o, uint8_t digest_key[1
 	return waited;
 }
 
-/* Compaction eats facts: such a topic is refused. A broker that doesn't say is believed. */
+/* Compaction eats facts and letters: such a topic is refused. A broker that doesn't say is believed. */
 static enum waited check_topic(struct kafka_admin *a, const char *topic)
 {
 	char said[256] = "";
@@ -135,9 +135,11 @@ static enum waited wait_for_topics(const struct options *o)
 		LOG(LOG_ERROR, "no kafka client", LOG_S("reason", error));
 		return WAITED_FAILED;
 	}
-	enum waited waited = check_topic(a, o->kafka_topic);
-	if (waited == WAITED_READY)
-		waited = check_topic(a, o->kafka_deferred_topic);
+	/* Dead letters too: without their topic a partition would stop at its first bad record. */
+	const char *topics[] = {o->kafka_topic, o->kafka_deferred_topic, o->kafka_dlq_topic};
+	enum waited waited = WAITED_READY;
+	for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]) && waited == WAITED_READY; i++)
+		waited = check_topic(a, topics[i]);
 	if (waited == WAITED_READY)
 		metric_set(METRIC_UP_KAFKA, 1);
 	kafka_admin_close(a);
