@@ -425,7 +425,8 @@ static const struct {
 START_TEST(test_http__listen_table)
 {
 	char error[256] = "";
-	bool started = http_start(listen_rows[_i].listen, "g", error, sizeof(error)) == 0;
+	enum http_result result = http_start(listen_rows[_i].listen, "g", error, sizeof(error));
+	bool started = result == HTTP_STARTED;
 
 	if (listen_rows[_i].good && listen_rows[_i].listen[0] == '[' && !started) {
 		fprintf(stderr, "skipped, no IPv6 here: %s\n", error);
@@ -436,6 +437,7 @@ START_TEST(test_http__listen_table)
 		ck_assert_int_gt(http_port(), 0);
 	else
 		ck_assert_msg(strstr(error, listen_rows[_i].error) != NULL, "'%s': %s", listen_rows[_i].listen, error);
+	ck_assert_int_eq(result, started ? HTTP_STARTED : HTTP_UNBOUND);
 	http_stop();
 }
 END_TEST
@@ -452,7 +454,7 @@ START_TEST(test_http__a_taken_port_is_an_error)
 	ck_assert_int_eq(listen(fd, 1), 0);
 	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &len), 0);
 	snprintf(listen_on, sizeof(listen_on), "127.0.0.1:%d", ntohs(address.sin_port));
-	ck_assert_int_eq(http_start(listen_on, "g", error, sizeof(error)), -1);
+	ck_assert_int_eq(http_start(listen_on, "g", error, sizeof(error)), HTTP_TAKEN);
 	ck_assert_msg(strstr(error, strerror(EADDRINUSE)) != NULL, "%s", error);
 	close(fd);
 }

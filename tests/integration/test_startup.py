@@ -122,13 +122,24 @@ class StartupTest(unittest.TestCase):
         self.assertIn(path + "-none", text)
 
     def test_startup__http_port_taken(self):
+        """`run` can't do without; `check` can't tell from a worker that runs, and says so."""
         scene = self.scene()
         with socket.create_server(("127.0.0.1", 0)) as taken:
             listen = f"127.0.0.1:{taken.getsockname()[1]}"
             text = self.run_fails({**scene.options, "http.listen": listen})
-            self.assertIn("http.listen", text)
+            self.assertEqual(text.count("http.listen"), 1, text)
             self.assertIn("in use", text.lower())
-            self.assert_only_failure(self.check(scene, 1, **{"http.listen": listen}), "http")
+            self.assertIn("taken", self.check(scene, 0, **{"http.listen": listen})["http"][1])
+        # TEST-NET-1: nobody's.
+        elsewhere = {"http.listen": "192.0.2.1:9464"}
+        self.assertEqual(self.run_fails({**scene.options, **elsewhere}).count("http.listen"), 1)
+        self.assert_only_failure(self.check(scene, 1, **elsewhere), "http", "192.0.2.1:9464")
+
+    def test_startup__check_beside_a_running_worker(self):
+        scene = self.scene()
+        with scene.worker() as worker:
+            worker.wait_ready()
+            self.assertIn("taken", self.check(scene, 0, **{"http.listen": f"127.0.0.1:{worker.port}"})["http"][1])
 
     # PostgreSQL
 

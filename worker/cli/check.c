@@ -254,11 +254,19 @@ static void check_http(struct report *r, const struct options *o)
 	char error[DETAIL_MAX];
 	if (o->http_listen[0] == '\0') {
 		say(r, true, "http", "no listener is configured");
-	} else if (http_start(o->http_listen, o->kafka_group, error, sizeof(error)) < 0) {
-		say(r, false, "http", "%s", error);
-	} else {
+		return;
+	}
+	switch (http_start(o->http_listen, o->kafka_group, error, sizeof(error))) {
+	case HTTP_STARTED:
 		http_stop();
 		say(r, true, "http", "%s can be bound", o->http_listen);
+		break;
+	case HTTP_TAKEN: /* as beside every worker that runs */
+		say(r, true, "http", "%s is taken, by a running worker?", o->http_listen);
+		break;
+	case HTTP_UNBOUND:
+		say(r, false, "http", "%s", error);
+		break;
 	}
 }
 

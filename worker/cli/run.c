@@ -244,7 +244,7 @@ static int run_with(struct cli *cli, const struct losses *losses)
 
 	if (*o->http_listen) {
 		if (http_start(o->http_listen, o->kafka_group, error, sizeof(error)))
-			return cli_fail(cli, EXIT_CONFIG, "http.listen: %s", error);
+			return cli_fail(cli, EXIT_CONFIG, "%s", error);
 		LOG(LOG_INFO, "http listening", LOG_I("port", http_port()));
 	}
 	uint8_t digest_key[16];

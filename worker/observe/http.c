@@ -273,8 +273,8 @@ static bool split_address(const char *listen, char host[HOST_SIZE], const char *
 	return true;
 }
 
-/* Sets self.listener. Returns: 0; -1 and `error`. */
-static int bind_listener(const char *listen, char *error, size_t error_size)
+/* Sets self.listener. Returns: as http_start. */
+static enum http_result bind_listener(const char *listen, char *error, size_t error_size)
 {
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
 	const unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
@@ -285,12 +285,12 @@ static int bind_listener(const char *listen, char *error, size_t error_size)
 	if (!split_address(listen, host, &port)) {
 		snprintf(error, error_size, "http.listen: '%s' is not host:port or [host]:port, port 0 to 65535",
 			 listen);
-		return -1;
+		return HTTP_UNBOUND;
 	}
 	int result = getaddrinfo(host, port, &hints, &found);
 	if (result != 0) {
 		snprintf(error, error_size, "http.listen: '%s': %s", listen, gai_strerror(result));
-		return -1;
+		return HTTP_UNBOUND;
 	}
 	errno = 0;
 	for (const struct addrinfo *a = found; a && !self.listener; a = a->ai_next)
@@ -301,9 +301,9 @@ static int bind_listener(const char *listen, char *error, size_t error_size)
 	if (!self.listener) {
 		snprintf(error, error_size, "http.listen: '%s': %s", listen,
 			 evutil_socket_error_to_string(bind_errno));
-		return -1;
+		return bind_errno == EADDRINUSE ? HTTP_TAKEN : HTTP_UNBOUND;
 	}
-	return 0;
+	return HTTP_STARTED;
 }
 
 static uint16_t bound_port(void)
@@ -348,16 +348,17 @@ static void build_server(void)
 	evconnlistener_set_error_cb(self.listener, on_accept_error);
 }
 
-int http_start(const char *listen, const char *group, char *error, size_t error_size)
+enum http_result http_start(const char *listen, const char *group, char *error, size_t error_size)
 {
 	ENSURE(!self.running && strlen(group) < sizeof(self.group));
 	event_set_log_callback(on_libevent_log);
 	self.base = event_base_new();
 	ENSURE(self.base != NULL);
 	self.listener = NULL;
-	if (bind_listener(listen, error, error_size) != 0) {
+	enum http_result result = bind_listener(listen, error, error_size);
+	if (result != HTTP_STARTED) {
 		event_base_free(self.base);
-		return -1;
+		return result;
 	}
 	memcpy(self.group, group, strlen(group) + 1);
 	self.port = bound_port();
@@ -366,7 +367,7 @@ int http_start(const char *listen, const char *group, char *error, size_t error_
 	build_server();
 	self.running = true;
 	self.thread = thread_start("http", http_main, NULL);
-	return 0;
+	return HTTP_STARTED;
 }
 
 uint16_t http_port(void)

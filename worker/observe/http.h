@@ -27,12 +27,18 @@ enum {
 	HTTP_LIFE_S = 10, /* from accept to close: a client that drips bytes ends here */
 };
 
+enum http_result {
+	HTTP_STARTED = 0,
+	HTTP_UNBOUND = -1, /* the address is malformed, unknown or not ours to bind */
+	HTTP_TAKEN = -2,   /* another socket listens there */
+};
+
 /*
  * Binds `listen` ("host:port", "[::1]:port"; port 0 takes a free one) and starts answering. `group` is the
  * label of the lag families, copied.
- * Returns: 0; -1 and one line in `error`: the address is malformed, unknown or taken.
+ * Returns: HTTP_STARTED; else what is wrong, and one line in `error`.
  */
-must_use int http_start(const char *listen, const char *group, char *error, size_t error_size);
+must_use enum http_result http_start(const char *listen, const char *group, char *error, size_t error_size);
 
 /* The port that was bound. */
 uint16_t http_port(void);
