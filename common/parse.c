@@ -80,3 +80,23 @@ bool parse_bytes(struct slice text, int64_t *out)
 
 	return parse_suffixed(text, suffixes, 1, out);
 }
+
+bool parse_host_port(struct slice text, struct slice *host, uint16_t *port)
+{
+	const char *colon = text.len ? memrchr(text.data, ':', text.len) : NULL;
+	int64_t number;
+
+	if (!colon)
+		return false;
+	struct slice name = {text.data, (size_t)(colon - text.data)};
+	struct slice digits = {colon + 1, text.len - name.len - 1};
+	if (name.len > 2 && name.data[0] == '[' && name.data[name.len - 1] == ']')
+		name = (struct slice){name.data + 1, name.len - 2};
+	else if (name.len == 0 || name.data[0] == '[' || memchr(name.data, ':', name.len))
+		return false;
+	if (!parse_int64_within(digits, 0, UINT16_MAX, &number))
+		return false;
+	*host = name;
+	*port = (uint16_t)number;
+	return true;
+}

@@ -1,5 +1,5 @@
 /*
- * Numbers written by people: whole text or nothing. No sign but one '-' where negative values make
+ * Numbers and addresses written by people: whole text or nothing. No sign but one '-' where negative values make
  * sense to the caller's bounds, no spaces, no octal, no exponent, no overflow.
  * Thread: any. Returns: false, with *out untouched, for anything else.
  */
@@ -25,5 +25,8 @@ must_use bool parse_duration(struct slice text, int64_t unit_ms, int64_t *out);
 
 /* Digits and one of k, m, g (powers of 1,024) or nothing. Units: bytes. */
 must_use bool parse_bytes(struct slice text, int64_t *out);
+
+/* "host:port" and "[host]:port", without the brackets in *host, a piece of `text`; a bare host has no ':'. */
+must_use bool parse_host_port(struct slice text, struct slice *host, uint16_t *port);
 
 #endif

@@ -25,10 +25,10 @@ static bool is_schema_name(const char *name)
 
 static bool is_listen_address(const char *text)
 {
-	const char *colon = strrchr(text, ':');
-	int64_t port;
+	struct slice host;
+	uint16_t port;
 
-	return text[0] == '\0' || (colon && colon > text && parse_int64_within(slice_of(colon + 1), 0, 65535, &port));
+	return text[0] == '\0' || parse_host_port(slice_of(text), &host, &port);
 }
 
 /* An empty name of a copies' topic stands for the topic's with a suffix, which its maximum leaves room for. */
@@ -80,7 +80,7 @@ static int check_meaning(struct loader *l)
 		return loader_fail(l, EXIT_CONFIG, "pg.schema: \"%s\" is not a name of [a-z_][a-z0-9_]*, pg_ apart",
 				   o->pg_schema);
 	if (!is_listen_address(o->http_listen))
-		return loader_fail(l, EXIT_CONFIG, "http.listen: \"%s\" is not host:port with a port from 0 to 65535",
+		return loader_fail(l, EXIT_CONFIG, "http.listen: \"%s\" is not host:port or [host]:port, port 0 to 65535",
 				   o->http_listen);
 
 	o->kafka = (struct kafka_settings){

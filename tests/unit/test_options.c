@@ -130,6 +130,8 @@ static const struct {
 	{"", "--pg.schema=1a", EXIT_CONFIG, {"pg.schema"}},
 	{"", "--http.listen=9464", EXIT_CONFIG, {"http.listen", "\"9464\"", "65535"}},
 	{"", "--http.listen=h:65536", EXIT_CONFIG, {"http.listen", "65535"}},
+	{"", "--http.listen=::1:9464", EXIT_CONFIG, {"http.listen", "\"::1:9464\"", "[host]:port"}},
+	{"", "--http.listen=[]:9464", EXIT_CONFIG, {"http.listen", "\"[]:9464\""}},
 	{"", "--kafka.group.id=x", EXIT_CONFIG, {"kafka.group.id", "kafka.group"}},
 	{"", "--kafka.bootstrap.servers=x", EXIT_CONFIG, {"kafka.bootstrap.servers", "kafka.brokers"}},
 	{"", "--kafka.acks=1", EXIT_CONFIG, {"kafka.acks"}},

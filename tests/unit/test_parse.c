@@ -138,6 +138,46 @@ START_TEST(test_parse__bytes_with_binary_suffixes)
 }
 END_TEST
 
+static const struct {
+	const char *text;
+	const char *host; /* NULL: refused */
+	uint16_t port;
+} host_port_rows[] = {
+	{"localhost:0", "localhost", 0},
+	{"127.0.0.1:65535", "127.0.0.1", 65535},
+	{"[::1]:9464", "::1", 9464},
+	{"[h]:1", "h", 1},
+	{"]:1", "]", 1}, /* no host; for the resolver to say so */
+	{"", NULL, 0},
+	{":", NULL, 0},
+	{"h", NULL, 0},
+	{"h:", NULL, 0},
+	{":1", NULL, 0},
+	{"[]:1", NULL, 0},
+	{"[:1", NULL, 0},
+	{"[::1:1", NULL, 0},
+	{"[::1]", NULL, 0},
+	{"::1]:1", NULL, 0},
+	{"::1:1", NULL, 0},
+	{"a:b:1", NULL, 0},
+	{"h:65536", NULL, 0},
+	{"h:-1", NULL, 0},
+	{"h:1x", NULL, 0},
+	{"h: 1", NULL, 0},
+};
+
+START_TEST(test_parse__host_port)
+{
+	struct slice host = SLICE_LITERAL("untouched");
+	uint16_t port = UNTOUCHED;
+	const char *wanted = host_port_rows[_i].host;
+
+	ck_assert_int_eq(parse_host_port(slice_of(host_port_rows[_i].text), &host, &port), wanted != NULL);
+	ck_assert(slice_equal(host, slice_of(wanted ? wanted : "untouched")));
+	ck_assert_uint_eq(port, wanted ? host_port_rows[_i].port : UNTOUCHED);
+}
+END_TEST
+
 #define ROWS(table) ((int)(sizeof(table) / sizeof((table)[0])))
 
 int main(void)
@@ -149,6 +189,7 @@ int main(void)
 	tcase_add_test(tc, test_parse__reads_no_byte_behind_the_slice);
 	tcase_add_loop_test(tc, test_parse__duration_in_the_callers_unit, 0, ROWS(duration_rows));
 	tcase_add_loop_test(tc, test_parse__bytes_with_binary_suffixes, 0, ROWS(bytes_rows));
+	tcase_add_loop_test(tc, test_parse__host_port, 0, ROWS(host_port_rows));
 	suite_add_tcase(suite, tc);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

@@ -14,6 +14,7 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/listener.h>
+#include <inttypes.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -247,47 +248,24 @@ static void on_wake(evutil_socket_t fd, short what, void *argument)
 
 /* ---- start and stop ---- */
 
-/* Splits "host:port" and "[host]:port". Returns: false when it is neither. */
-static bool split_address(const char *listen, char host[HOST_SIZE], const char **port)
-{
-	const char *colon = strrchr(listen, ':');
-	int64_t number;
-
-	if (!colon || !parse_int64_within(slice_of(colon + 1), 0, UINT16_MAX, &number))
-		return false;
-	const char *begin = listen, *end = colon;
-	if (begin[0] == '[') {
-		if (end[-1] != ']')
-			return false;
-		begin++;
-		end--;
-	} else if (memchr(begin, ':', (size_t)(end - begin))) {
-		return false;
-	}
-	size_t len = (size_t)(end - begin);
-	if (end <= begin || len >= HOST_SIZE)
-		return false;
-	memcpy(host, begin, len);
-	host[len] = '\0';
-	*port = colon + 1;
-	return true;
-}
-
 /* Sets self.listener. Returns: as http_start. */
 static enum http_result bind_listener(const char *listen, char *error, size_t error_size)
 {
 	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
 	const unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
 	struct addrinfo *found = NULL;
-	char host[HOST_SIZE];
-	const char *port;
+	struct slice host;
+	uint16_t port;
+	char host_text[HOST_SIZE], port_text[8];
 
-	if (!split_address(listen, host, &port)) {
+	if (!parse_host_port(slice_of(listen), &host, &port) || host.len >= sizeof(host_text)) {
 		snprintf(error, error_size, "http.listen: '%s' is not host:port or [host]:port, port 0 to 65535",
 			 listen);
 		return HTTP_UNBOUND;
 	}
-	int result = getaddrinfo(host, port, &hints, &found);
+	snprintf(host_text, sizeof(host_text), "%.*s", (int)host.len, host.data);
+	snprintf(port_text, sizeof(port_text), "%" PRIu16, port);
+	int result = getaddrinfo(host_text, port_text, &hints, &found);
 	if (result != 0) {
 		snprintf(error, error_size, "http.listen: '%s': %s", listen, gai_strerror(result));
 		return HTTP_UNBOUND;
