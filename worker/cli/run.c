@@ -233,7 +233,6 @@ static int exit_code_of(enum waited w)
 static int run_with(struct cli *cli, const struct losses *losses)
 {
 	const struct options *o = cli->options;
-	log_setup((enum log_format)o->log_format, (enum log_level)o->log_level);
 	block_signals();
 
 	char error[256];
