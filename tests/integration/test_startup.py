@@ -315,6 +315,17 @@ class StartupTest(unittest.TestCase):
         self.assertEqual({name for name, (ok, _) in lines.items() if not ok}, {"kafka", "postgresql", "redis"})
         self.assertEqual(run_command("check", "--offline", options={"batch.max": "0"}).returncode, 78)
 
+    def test_startup__check_offline_reads_what_is_for_connections(self):
+        for key, value in (("pg.dsn", "s3cr3t"), ("pg.dsn", "postgresql://u:s3cr3t@x@h/d"),
+                ("redis.url", "s3cr3t://h")):
+            with self.subTest(key=key, value=value):
+                done = run_command("check", "--offline", options={key: value})
+                self.assertEqual(done.returncode, 1)
+                self.assertRegex(done.stdout, rf"^fail configuration: {key}")
+                self.assertNotIn("s3cr3t", done.stdout + done.stderr)
+        for dsn in ("", "host=h dbname=d", "postgresql://u:p%40w@h/d"):
+            self.assertEqual(run_command("check", "--offline", options={"pg.dsn": dsn}).returncode, 0, dsn)
+
     def test_startup__check_finds_redis(self):
         scene = self.scene()
         lines = self.check(scene, 1, **{"redis.url": f"redis://:s3cr3t@{CLOSED}/0"})

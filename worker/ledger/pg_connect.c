@@ -85,6 +85,15 @@ static enum pg_result parse_dsn(const char *dsn, PQconninfoOption **out, char *e
 	return PG_OK;
 }
 
+int pg_check_dsn(const char *dsn, char *error, size_t error_size)
+{
+	PQconninfoOption *given = NULL;
+	if (parse_dsn(dsn, &given, error, error_size) != PG_OK)
+		return -1;
+	PQconninfoFree(given);
+	return 0;
+}
+
 #define SESSION_SETTINGS \
 	"SELECT set_config('search_path', quote_ident($1), false)," \
 	" set_config('statement_timeout', $2::text, false)," \
