@@ -236,6 +236,23 @@ class Explain(Ledger):
         self.assertIn("order_conflict", refused)
         self.assertIn(f"copy of {self.scene.topic}[", refused)
 
+    def test_explain__what_is_wrong_is_1(self):
+        self.settle(self.EVENTS)
+        for corrupt, said, faulty in [
+            ("UPDATE orders SET points = points + 1 WHERE order_id = 'o-1'", "WRONG: posted are 73 points", False),
+            ("UPDATE orders SET pinned_rule_version = 99 WHERE order_id = 'o-1'", "WRONG: ", True),
+        ]:
+            with self.subTest(corrupt):
+                self.scene.psql(corrupt)
+                done = self.scene.command("explain", "o-1", check=1)
+                self.assertIn(said, done.stdout)
+                self.assertIn("customer_points:c1", done.stdout)
+                self.assertEqual(done.stderr, "")
+                order = json.loads(self.scene.command("explain", "o-1", "--json", "--from-kafka", check=1).stdout)
+                self.assertEqual(len(order["events"]), 3)
+                self.assertEqual(bool(order["fault"]), faulty)
+        self.scene.command("explain", "o-3", check=0)
+
     def test_explain__unknown_order(self):
         self.settle(self.EVENTS)
         done = self.scene.command("explain", "nobody")
@@ -244,6 +261,12 @@ class Explain(Ledger):
         done = self.scene.command("explain", "o-5", "--from-kafka")
         self.assertEqual(done.returncode, 1)
         self.assertIn("unknown_status", done.stdout)
+        done = self.scene.command("explain", "o-5", "--from-kafka", "--json")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.stderr, "delivery-worker explain: order o-5 is not in the ledger\n")
+        found = json.loads(done.stdout)
+        self.assertEqual(found["order_id"], "o-5")
+        self.assertEqual([e["error_code"] for e in found["events"]], ["unknown_status"] * 2)
         self.assertEqual(self.scene.command("explain").returncode, 2)
 
 

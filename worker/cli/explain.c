@@ -9,6 +9,11 @@
 
 #include <inttypes.h>
 
+/*
+ * Exit codes: EXIT_FOUND_WRONG when the row can't be right, when what is posted is not what is due, and when the ledger
+ * has no such order.
+ */
+
 /* What is known of the order, of one moment. Owns: all. */
 struct explanation {
 	struct pg_rows *row;
@@ -86,6 +91,11 @@ static void explain_due(struct explanation *e)
 	reason_order_credit(&facts, &pin, &e->credit_why);
 }
 
+static bool is_posted_as_due(const struct explanation *e)
+{
+	return e->order.points == e->due.points && e->order.order_credit_minor == e->due.order_credit_minor;
+}
+
 static void release(struct explanation *e)
 {
 	pg_rows_free(e->row);
@@ -157,7 +167,7 @@ static void print_reasons(const struct explanation *e)
 		return;
 	}
 	printf("%s\n%s\n", e->points_why.data, e->credit_why.data);
-	if (o->points != e->due.points || o->order_credit_minor != e->due.order_credit_minor)
+	if (!is_posted_as_due(e))
 		printf("WRONG: posted are %" PRId64 " points and a credit of %" PRId64 "\n", o->points, o->order_credit_minor);
 }
 
@@ -196,9 +206,8 @@ static int print_text(const struct cli *cli, const struct explanation *e, bool f
 	print_postings(e->postings);
 	if (!from_kafka)
 		return EXIT_FINE;
-	size_t count;
 	puts("\nevents");
-	return explain_events(cli, e->order.order_id, NULL, &count);
+	return explain_events(cli, e->order.order_id, NULL);
 }
 
 /* ---- for machines ---- */
@@ -305,9 +314,8 @@ static int print_json(const struct cli *cli, const struct explanation *e, bool f
 	           &e->credit_why);
 	put_postings(&w, e->postings);
 	if (from_kafka) {
-		size_t count;
 		json_put_key(&w, "events");
-		code = explain_events(cli, e->order.order_id, &w, &count);
+		code = explain_events(cli, e->order.order_id, &w);
 	}
 	if (code == EXIT_FINE) {
 		json_put_close(&w, '}');
@@ -317,18 +325,35 @@ static int print_json(const struct cli *cli, const struct explanation *e, bool f
 	return code;
 }
 
+static int print_events_json(const struct cli *cli, struct slice order_id)
+{
+	struct buf out = BUF_INIT;
+	struct json_writer w = json_writer_to(&out);
+	json_put_open(&w, '{');
+	put_text(&w, "order_id", order_id);
+	json_put_key(&w, "events");
+	int code = explain_events(cli, order_id, &w);
+	json_put_close(&w, '}');
+	if (code == EXIT_FINE)
+		puts(out.data);
+	buf_release(&out);
+	return code;
+}
+
 /* ---- the command ---- */
 
 /* Not in the ledger: its records may still be somewhere in the topics. */
 static int explain_unknown(const struct cli *cli, struct slice order_id, bool as_json, bool from_kafka)
 {
-	if (from_kafka && !as_json) {
-		size_t count = 0;
+	int code = EXIT_FINE;
+	if (from_kafka && as_json) {
+		code = print_events_json(cli, order_id);
+	} else if (from_kafka) {
 		puts("events");
-		int code = explain_events(cli, order_id, NULL, &count);
-		if (code != EXIT_FINE)
-			return code;
+		code = explain_events(cli, order_id, NULL);
 	}
+	if (code != EXIT_FINE)
+		return code;
 	return cli_fail(cli, EXIT_FOUND_WRONG, "order %.*s is not in the ledger", (int)order_id.len, order_id.data);
 }
 
@@ -351,6 +376,8 @@ static int run_explain(struct cli *cli)
 	} else {
 		explain_due(&e);
 		code = as_json ? print_json(cli, &e, from_kafka) : print_text(cli, &e, from_kafka);
+		if (code == EXIT_FINE && (e.fault || !is_posted_as_due(&e)))
+			code = EXIT_FOUND_WRONG;
 	}
 	release(&e);
 	pg_close(pg);

@@ -7,9 +7,9 @@
 
 /*
  * Looks through the events', the deferred and the dead-letter topic. With `w` writes an array, the value
- * of a key that the caller has put; else prints a table. *count: records found.
+ * of a key that the caller has put; else prints a table.
  * Returns: EXIT_FINE; else an exit code, after printing why.
  */
-must_use int explain_events(const struct cli *cli, struct slice order_id, struct json_writer *w, size_t *count);
+must_use int explain_events(const struct cli *cli, struct slice order_id, struct json_writer *w);
 
 #endif

@@ -19,7 +19,6 @@ struct search {
 	struct json_writer *json; /* NULL: the table */
 	struct table table;
 	struct buf text;
-	size_t count;
 };
 
 /* ---- one record ---- */
@@ -133,7 +132,6 @@ static bool visit(void *owner, const struct kafka_record *record)
 		snprintf(told, sizeof(told), "%.*s", (int)header.len, header.data);
 		why = told;
 	}
-	s->count++;
 	buf_clear(&s->text);
 	if (decoded)
 		put_members(&s->text, &event);
@@ -162,7 +160,7 @@ static int search_topic(struct search *s, struct kafka_admin *admin, const char 
 	return code;
 }
 
-int explain_events(const struct cli *cli, struct slice order_id, struct json_writer *w, size_t *count)
+int explain_events(const struct cli *cli, struct slice order_id, struct json_writer *w)
 {
 	static const struct table_column columns[] = {
 		{"TOPIC", false}, {"PARTITION", true}, {"OFFSET", true}, {"RECORD_TIME", false},
@@ -187,7 +185,6 @@ int explain_events(const struct cli *cli, struct slice order_id, struct json_wri
 		json_put_close(w, ']');
 	else if (code == EXIT_FINE)
 		table_print(&s.table, stdout);
-	*count = s.count;
 	table_release(&s.table);
 	buf_release(&s.text);
 	event_decoder_free(s.decoder);
