@@ -85,6 +85,12 @@ want_bench() {
 	want perf command -v perf
 }
 
+# Sets `packages` to what `missing` is called here, each once.
+resolve_all() {
+	local package
+	mapfile -t packages < <(for package in "${missing[@]}"; do resolve "$package"; done | sort -u)
+}
+
 # What a package is called here: Debian numbers clang's runtimes, Ubuntu 22.04 has them in another package and Java 11
 # by default.
 resolve() {
@@ -148,15 +154,12 @@ as_root=()
 if [ "$(id -u)" != 0 ]; then
 	as_root=(sudo -n)
 	if ! sudo -n true 2>/dev/null; then
-		packages=${missing[*]//#java/default-jre-headless}
-		echo "deps: missing; run: sudo apt-get install $packages" >&2
+		resolve_all
+		echo "deps: missing; run: sudo apt-get install ${packages[*]}" >&2
 		exit 1
 	fi
 fi
 echo "deps: installing ${missing[*]}"
 "${as_root[@]}" apt-get -q update
-packages=()
-for package in "${missing[@]}"; do
-	packages+=("$(resolve "$package")")
-done
-install $(printf '%s\n' "${packages[@]}" | sort -u)
+resolve_all
+install "${packages[@]}"
