@@ -171,7 +171,9 @@ crash: ## kill, freeze, stop workers at every fail point; RUNS=5, SEED=n, ONLY=t
 	@$(MAKE) --no-print-directory binary $(BUILD)/tests/tools/kafka_topics $(BUILD)/tests/tools/kafka_records
 	@$(MAKE) --no-print-directory FAILPOINTS=1 binary
 	@DW_TEST_BUILD=$(abspath $(BUILD)) tests/faults/crash.py $(RUNS:%=--runs %) $(SEED:%=--seed %) --only '$(ONLY)'
+
 mutants: ## plant bugs, each must be caught by the test that it names; ONLY=name narrows it
+	@tests/deps.sh test
 	@$(MAKE) --no-print-directory binary tests
 	@$(MAKE) --no-print-directory FAILPOINTS=1 binary
 	@tests/mutants/run.py --build $(BUILD) --only '$(ONLY)'
@@ -180,7 +182,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 clean: ## remove what was built
-	rm -rf build
+	rm -rf $(BUILD)
 
--include $(OBJECTS:.o=.d) $(TEST_BINARIES:%=%.d) $(TEST_TOOLS:%=%.d) $(SIM_OBJECTS:.o=.d) $(BUILD)/worker/main.d
--include $(OBJECTS:.o=.d) $(TEST_BINARIES:%=%.d) $(TEST_TOOLS:%=%.d) $(BENCH_TOOLS:%=%.d) $(BUILD)/worker/main.d
+-include $(OBJECTS:.o=.d) $(SIM_OBJECTS:.o=.d) $(THREADS_SEEN:.o=.d) $(BUILD)/worker/main.d \
+	$(patsubst %,%.d,$(TEST_BINARIES) $(TEST_TOOLS) $(BENCH_TOOLS) $(FUZZ_TARGETS))
