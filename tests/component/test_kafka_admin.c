@@ -104,6 +104,30 @@ START_TEST(test_kafka_admin__reads_to_the_end_there_was)
 }
 END_TEST
 
+/* Told once: who passes it reads on to the end. */
+START_TEST(test_kafka_admin__damage_ends_a_reading)
+{
+	static const rd_kafka_resp_err_t codes[] = {RD_KAFKA_RESP_ERR__BAD_MSG, RD_KAFKA_RESP_ERR__BAD_COMPRESSION,
+						    RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED};
+	struct kafka_admin *a = open_with_cluster();
+
+	mock_kafka_fill(&kafka, TOPIC, 0, 0, 50);
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		struct reading r = {.wanted = 1000, .first = 10};
+		int64_t next = -1;
+		mock_kafka_damage(&kafka, codes[i]);
+		ck_assert_int_eq(kafka_admin_read(a, TOPIC, 0, 10, TIMEOUT_MS, visit, &r, &next), KAFKA_DAMAGED);
+		const char *error = kafka_admin_error(a);
+		ck_assert_msg(strstr(error, TOPIC "[0]: the log can't be read at offset 10: ") != NULL, "%s", error);
+		ck_assert_int_eq(r.seen, 0);
+		ck_assert_int_eq(next, 10);
+		ck_assert_int_eq(kafka_admin_read(a, TOPIC, 0, 10, TIMEOUT_MS, visit, &r, &next), KAFKA_OK);
+		ck_assert_int_eq(next, 50);
+	}
+	close_both(a);
+}
+END_TEST
+
 START_TEST(test_kafka_admin__away_is_told_in_time_and_why)
 {
 	struct kafka_settings s = {.brokers = "127.0.0.1:1", .group = "g"};
@@ -229,6 +253,7 @@ int main(void)
 		test_kafka_admin__counts_partitions,
 		test_kafka_admin__tells_positions,
 		test_kafka_admin__reads_to_the_end_there_was,
+		test_kafka_admin__damage_ends_a_reading,
 		test_kafka_admin__away_is_told_in_time_and_why,
 		test_kafka_admin__watermarks_end_when_the_broker_hangs,
 		test_kafka_admin__the_mock_knows_no_configs,

@@ -568,6 +568,33 @@ START_TEST(test_kafka_consumer__an_offset_outside_the_log_stops_the_partition)
 }
 END_TEST
 
+START_TEST(test_kafka_consumer__damage_stops_the_partition)
+{
+	static const rd_kafka_resp_err_t codes[] = {RD_KAFKA_RESP_ERR__BAD_MSG, RD_KAFKA_RESP_ERR__BAD_COMPRESSION,
+						    RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED};
+	struct kafka_event e;
+
+	open_cluster();
+	mock_kafka_fill(&kafka, TOPIC, 0, 0, 10);
+	struct kafka_consumer *c = open_member(TOPIC);
+	poll_assigned(c, PARTITIONS);
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		mock_kafka_damage(&kafka, codes[i]);
+		start(c, 0, 4);
+		poll_for(c, KAFKA_UNREADABLE, 0, &e);
+		ck_assert_str_eq(e.end.topic, TOPIC);
+		ck_assert_int_eq(e.end.partition, 0);
+		ck_assert_int_eq(e.end.offset, 4);
+		ck_assert_str_ne(e.error, "");
+		poll_nothing(c, 300);
+	}
+	start(c, 0, 4);
+	read_to_end(c, 0, 4, 10);
+	close_member(c);
+	mock_kafka_close(&kafka);
+}
+END_TEST
+
 START_TEST(test_kafka_consumer__a_missing_topic_is_named)
 {
 	struct kafka_event e;
@@ -645,6 +672,7 @@ int main(void)
 		test_kafka_consumer__a_lost_assignment_takes_no_commit,
 		test_kafka_consumer__commits_are_answered,
 		test_kafka_consumer__an_offset_outside_the_log_stops_the_partition,
+		test_kafka_consumer__damage_stops_the_partition,
 		test_kafka_consumer__a_missing_topic_is_named,
 		test_kafka_consumer__null_and_empty_stay_apart,
 		test_kafka_consumer__close_is_bounded_with_the_brokers_away,

@@ -71,3 +71,8 @@ void mock_kafka_fill(struct mock_kafka *m, const char *topic, int32_t partition,
 	}
 	ck_assert_int_eq(rd_kafka_flush(m->rk, 10000), 0);
 }
+
+void mock_kafka_damage(struct mock_kafka *m, rd_kafka_resp_err_t err)
+{
+	rd_kafka_mock_push_request_errors(m->cluster, REQUEST_FETCH, 1, err);
+}

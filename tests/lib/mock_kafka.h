@@ -11,7 +11,7 @@
 #include <librdkafka/rdkafka_mock.h>
 
 /* Request types as the protocol numbers them, for injected errors. */
-enum { REQUEST_PRODUCE = 0, REQUEST_OFFSET_COMMIT = 8, REQUEST_HEARTBEAT = 12 };
+enum { REQUEST_PRODUCE = 0, REQUEST_FETCH = 1, REQUEST_OFFSET_COMMIT = 8, REQUEST_HEARTBEAT = 12 };
 
 struct mock_kafka {
 	rd_kafka_t *rk; /* owns the cluster, and produces to it */
@@ -27,6 +27,8 @@ void mock_kafka_set(struct mock_kafka *m, const char *name, const char *value);
 void mock_kafka_topic(struct mock_kafka *m, const char *topic, int partitions);
 /* Produces and waits for the report. NULL key and value are null ones. */
 void mock_kafka_put(struct mock_kafka *m, const char *topic, int32_t partition, const char *key, const char *value);
+/* The next answer to a fetch is what librdkafka makes of a batch that can't be read: `err`, of its own codes too. */
+void mock_kafka_damage(struct mock_kafka *m, rd_kafka_resp_err_t err);
 /* Produces `count` records, valued by their number from `first` on. */
 void mock_kafka_fill(struct mock_kafka *m, const char *topic, int32_t partition, int first, int count);
 

@@ -6,6 +6,7 @@
 
 #include "common/clock.h"
 #include "common/thread.h"
+#include "worker/observe/metrics.h"
 #include "worker/observe/partition_lag.h"
 
 #include <check.h>
@@ -23,7 +24,7 @@ enum { INTERVAL_MS = 20, PARTITIONS = 8 };
 struct log {
 	int64_t low, high;
 	int64_t first_us;    /* time of the record that a look finds; -1: a record without one; -2: a gap to the end */
-	bool silent, hanging;
+	bool silent, hanging, damaged;
 	int asked, looked;
 };
 
@@ -92,9 +93,12 @@ enum kafka_answer kafka_admin_read(struct kafka_admin *a, const char *topic, int
 	struct kafka_record record = {.topic = topic, .partition = partition, .offset = offset};
 	record.timestamp_us = log->first_us;
 	log->looked++;
+	bool damaged = log->damaged;
 	*next = log->first_us == -2 ? log->high : offset + 1;
 	cond_broadcast(&changed);
 	mutex_unlock(&lock);
+	if (damaged)
+		return KAFKA_DAMAGED;
 	if (record.timestamp_us != -2)
 		ck_assert_msg(!visit(owner, &record), "more than one record is read");
 	return KAFKA_OK;
@@ -390,6 +394,43 @@ START_TEST(test_lag__a_dead_broker_hides_no_others)
 }
 END_TEST
 
+static void wait_up(int wanted)
+{
+	int64_t deadline_us = clock_mono_us() + 10 * SECOND;
+
+	while (metric_get(METRIC_UP_KAFKA) != wanted) {
+		ck_assert_msg(clock_mono_us() < deadline_us, "dependency_up{kafka} is not %d", wanted);
+		poll(NULL, 0, 2);
+	}
+}
+
+/* More of them than the silent answers that end a round. */
+START_TEST(test_lag__a_damaged_log_is_an_answer)
+{
+	double value;
+
+	metric_set(METRIC_UP_KAFKA, 0);
+	for (int p = 0; p < PARTITIONS; p++) {
+		set_log(p, (struct log){.low = 0, .high = 100, .first_us = clock_wall_us() - 50 * SECOND,
+					.damaged = p < PARTITIONS - 1});
+		publish_idle(p, 60);
+	}
+	begin();
+	wait_up(1);
+	for (int p = 0; p < PARTITIONS; p++) {
+		wait_shown("consumer_lag", p, true, 40);
+		ck_assert(shown("consumer_lag_seconds", p, &value) == (p == PARTITIONS - 1));
+	}
+	set_log(PARTITIONS - 1, (struct log){.silent = true});
+	wait_up(0);
+	set_log(PARTITIONS - 1, (struct log){.low = 0, .high = 60});
+	set_log(0, (struct log){.low = 0, .high = 60});
+	wait_up(1);
+	wait_shown("consumer_lag_seconds", 0, true, 0);
+	end();
+}
+END_TEST
+
 START_TEST(test_lag__series_go_with_the_partition)
 {
 	struct buf text = BUF_INIT;
@@ -468,6 +509,7 @@ int main(void)
 	tcase_add_test(tc, test_lag__is_right_while_the_brokers_hang);
 	tcase_add_test(tc, test_lag__silence_makes_unknown_and_an_answer_known);
 	tcase_add_test(tc, test_lag__a_dead_broker_hides_no_others);
+	tcase_add_test(tc, test_lag__a_damaged_log_is_an_answer);
 	tcase_add_test(tc, test_lag__series_go_with_the_partition);
 	tcase_add_test(tc, test_lag__series_are_sorted_and_escaped);
 	tcase_add_test(tc, test_lag__start_reports_what_the_client_says);

@@ -116,6 +116,7 @@ static bool check_topic(struct report *r, struct kafka_admin *admin, const char 
 		break;
 	case KAFKA_UNAVAILABLE:
 	case KAFKA_NO_SUCH:
+	case KAFKA_DAMAGED:
 		say(r, false, name, "%s", kafka_admin_error(admin));
 		break;
 	}

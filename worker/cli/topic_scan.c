@@ -9,7 +9,10 @@ enum { ANSWER_MS = 10000, IDLE_MS = 10000 };
 
 static int fail(const struct cli *cli, const struct kafka_admin *a, enum kafka_answer answer)
 {
-	return cli_fail(cli, answer == KAFKA_UNAVAILABLE ? EXIT_UNAVAILABLE : EXIT_CONFIG, "Kafka: %s", kafka_admin_error(a));
+	int code = answer == KAFKA_UNAVAILABLE ? EXIT_UNAVAILABLE
+	           : answer == KAFKA_DAMAGED   ? EXIT_FOUND_WRONG
+	                                       : EXIT_CONFIG;
+	return cli_fail(cli, code, "Kafka: %s", kafka_admin_error(a));
 }
 
 int topic_scan_open(const struct cli *cli, struct kafka_admin **out)

@@ -24,7 +24,8 @@ must_use int topic_scan_partitions(const struct cli *cli, struct kafka_admin *a,
                                    int *count);
 must_use int topic_scan_range(const struct cli *cli, struct kafka_admin *a, const char *topic, int32_t partition,
                               struct log_range *range);
-/* Visits the records of the range, and those that came since; an error unless it gets to the range's end. */
+/* Visits the records of the range, and those that came since; an error unless it gets to the range's end.
+ * Returns: EXIT_FOUND_WRONG where the log is damaged. */
 must_use int topic_scan_read(const struct cli *cli, struct kafka_admin *a, const char *topic, int32_t partition,
                              const struct log_range *range, kafka_visit *visit, void *owner);
 

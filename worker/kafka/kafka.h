@@ -194,6 +194,7 @@ enum kafka_answer {
 	KAFKA_NO_SUCH = -2,     /* no such topic or partition */
 	KAFKA_DENIED = -3,      /* authentication or authorization */
 	KAFKA_UNSUPPORTED = -4, /* the broker does not know this request */
+	KAFKA_DAMAGED = -5,     /* of kafka_admin_read: what is at *next can't be read (a checksum, a compression) */
 };
 
 struct kafka_admin;

@@ -230,25 +230,41 @@ struct reading {
 	int32_t partition;
 	int64_t next;
 	int64_t end; /* of the log at the start */
+	bool damaged;
 	kafka_visit *visit;
 	void *owner;
 };
+
+static bool is_of(const struct reading *r, const rd_kafka_message_t *m)
+{
+	return m->rkt && m->partition == r->partition && strcmp(rd_kafka_topic_name(m->rkt), r->topic) == 0;
+}
 
 /* Returns: whether reading goes on. */
 static bool take_message(struct kafka_admin *a, struct reading *r, const rd_kafka_message_t *m,
 			 rd_kafka_resp_err_t *err)
 {
+	if (kafka_is_damage(m->err) && is_of(r, m)) {
+		/* The broker is there and no time mends it; what librdkafka returns behind it is not to be believed. */
+		snprintf(a->error, sizeof(a->error), "%s[%" PRId32 "]: the log can't be read at offset %" PRId64
+			 ": %.200s", r->topic, r->partition, r->next, rd_kafka_message_errstr(m));
+		r->damaged = true;
+		return false;
+	}
+	bool out_of_range = m->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET;
+	/* It has no version, so one may be left of an earlier reading, which went astray behind a damaged batch. */
+	if (out_of_range && !(is_of(r, m) && m->offset >= r->next && m->offset <= r->end))
+		return true;
 	if (m->err && m->err != RD_KAFKA_RESP_ERR__PARTITION_EOF) {
 		/* Others pass by themselves, or the idle timeout ends them. */
-		if (m->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET || answer_of(m->err) != KAFKA_UNAVAILABLE)
+		if (out_of_range || answer_of(m->err) != KAFKA_UNAVAILABLE)
 			*err = m->err;
 		else
 			snprintf(a->broker_error, sizeof(a->broker_error), "%s", rd_kafka_message_errstr(m));
 		return !*err;
 	}
 	/* Of the reading before this one. */
-	if (!m->rkt || m->partition != r->partition || strcmp(rd_kafka_topic_name(m->rkt), r->topic) != 0 ||
-	    m->offset < r->next)
+	if (!is_of(r, m) || m->offset < r->next)
 		return true;
 	if (m->err || m->offset >= r->end) {
 		r->next = r->end; /* past a gap, and no further than the snapshot */
@@ -301,7 +317,7 @@ enum kafka_answer kafka_admin_read(struct kafka_admin *a, const char *topic, int
 			    .owner = owner};
 	rd_kafka_resp_err_t err = r.next < r.end ? read_on(a, &r, idle_timeout_ms) : RD_KAFKA_RESP_ERR_NO_ERROR;
 	*next = r.next;
-	return finish(a, err, topic);
+	return r.damaged ? KAFKA_DAMAGED : finish(a, err, topic);
 }
 
 /* ---- configs ---- */

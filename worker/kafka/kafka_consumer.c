@@ -351,19 +351,17 @@ static bool deliver_message(struct kafka_consumer *c, const rd_kafka_message_t *
 			return false;
 		out_of_range(c, s, topic, m, event);
 		return true;
-	case RD_KAFKA_RESP_ERR__BAD_MSG:
-	case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
-	case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED:
-		/* It names the batch's first offset, and a position may be in the middle of a batch. */
-		if (!fetching)
-			return false;
-		unreadable(c, fetching, topic, m, event);
-		return true;
 	case RD_KAFKA_RESP_ERR__FATAL:
 		c->fatal = true;
 		return false;
 	default:
-		trouble(event, m);
+		if (!kafka_is_damage(m->err)) {
+			trouble(event, m);
+			return true;
+		}
+		if (!fetching) /* not `s`: it names the batch's first offset, and a position may be amid a batch */
+			return false;
+		unreadable(c, fetching, topic, m, event);
 		return true;
 	}
 }

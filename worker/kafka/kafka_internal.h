@@ -30,6 +30,10 @@ must_use rd_kafka_t *kafka_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *con
  */
 bool kafka_handle_free(rd_kafka_t *rk, int flags, int timeout_ms);
 
+/* Whether an error that a fetch brought says that the log can't be read there. Its offset may be the batch's first,
+ * below what was asked for; and librdkafka does not stop there. */
+bool kafka_is_damage(rd_kafka_resp_err_t err);
+
 /* Borrows key, value and time of `message`; headers, name and value borrowed too, go to *headers, an array that
  * grows as needed and is reused (free(3) it in the end). `topic` is what the record is to name. */
 struct kafka_record kafka_record_of(const rd_kafka_message_t *message, const char *topic, struct header **headers,

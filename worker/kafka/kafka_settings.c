@@ -363,6 +363,18 @@ bool kafka_handle_free(rd_kafka_t *rk, int flags, int timeout_ms)
 
 /* ---- records ---- */
 
+bool kafka_is_damage(rd_kafka_resp_err_t err)
+{
+	switch (err) {
+	case RD_KAFKA_RESP_ERR__BAD_MSG:
+	case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
+	case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED: /* a batch of a later format, or what looks like one */
+		return true;
+	default:
+		return false;
+	}
+}
+
 static size_t read_headers(const rd_kafka_headers_t *from, struct header **headers, size_t *capacity)
 {
 	size_t count = rd_kafka_header_cnt(from);

@@ -134,8 +134,10 @@ static bool look(const char *topic, int32_t partition, int64_t base)
 	struct kafka_record first = {.offset = -1};
 	int64_t next = base;
 
-	if (kafka_admin_read(self.admin, topic, partition, base, LOOK_TIMEOUT_MS, take_first, &first, &next) < 0)
-		return false;
+	enum kafka_answer answer =
+		kafka_admin_read(self.admin, topic, partition, base, LOOK_TIMEOUT_MS, take_first, &first, &next);
+	if (answer != KAFKA_OK)
+		return answer == KAFKA_DAMAGED; /* its time stays unknown; the partition's consumer says why */
 	mutex_lock(&self.lock);
 	struct lag_row *row = find_row(topic, partition);
 	if (row) {
