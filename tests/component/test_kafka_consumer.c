@@ -271,6 +271,37 @@ START_TEST(test_kafka_consumer__resume_fetches_at_once)
 }
 END_TEST
 
+/* More than is queued at the most, taken slowly enough for the fetcher to find the queue full. */
+START_TEST(test_kafka_consumer__large_records_keep_the_fetcher_awake)
+{
+	enum { RECORDS = 100, READINGS = 3, VALUE_BYTES = 32 * 1024, WORK_US = 200 };
+	static char value[VALUE_BYTES + 1];
+	struct kafka_event e;
+	int64_t waited_us = 0;
+
+	open_cluster();
+	memset(value, 'x', VALUE_BYTES);
+	for (int i = 0; i < PARTITIONS * RECORDS; i++)
+		mock_kafka_put(&kafka, TOPIC, i % PARTITIONS, NULL, value);
+	struct kafka_consumer *c = open_member(TOPIC);
+	struct given g = poll_assigned(c, PARTITIONS);
+	for (int r = 0; r < READINGS; r++) {
+		kafka_consumer_start(c, g.items, g.count);
+		for (int i = 0; i < PARTITIONS * RECORDS; i++) {
+			int64_t began_us = clock_mono_us();
+			poll_for(c, KAFKA_RECORD, 1u << KAFKA_END, &e);
+			int64_t taken_us = clock_mono_us();
+			waited_us += taken_us - began_us;
+			while (clock_mono_us() < taken_us + WORK_US)
+				continue;
+		}
+	}
+	ck_assert_msg(waited_us < READINGS * INT64_C(500000), "%d ms for %d", (int)(waited_us / 1000), READINGS);
+	close_member(c);
+	mock_kafka_close(&kafka);
+}
+END_TEST
+
 /* librdkafka 2.0.2 asserts when an assignment changes before the fetchers of the one before have stopped. */
 START_TEST(test_kafka_consumer__changes_may_come_in_a_row)
 {
@@ -666,6 +697,7 @@ int main(void)
 		test_kafka_consumer__paused_partitions_are_silent_and_lose_nothing,
 		test_kafka_consumer__pause_outlives_the_start_of_others_and_ends_with_stop,
 		test_kafka_consumer__resume_fetches_at_once,
+		test_kafka_consumer__large_records_keep_the_fetcher_awake,
 		test_kafka_consumer__changes_may_come_in_a_row,
 		test_kafka_consumer__a_rejoin_does_not_overtake_the_release,
 		test_kafka_consumer__an_assignment_that_was_replaced_is_lost,

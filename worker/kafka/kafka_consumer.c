@@ -18,8 +18,10 @@
 
 enum {
 	METADATA_TIMEOUT_MS = 1000,
-	/* A fraction of what is queued at the most, so that the fetcher refills before the queue is empty. */
+	/* Whichever comes first: fractions of what is queued at the most, which kafka_settings.c bounds by records and by
+	 * the bytes of their values, so that the fetcher refills before the queue is empty. */
 	WAKE_EVERY_RECORDS = 1024,
+	WAKE_EVERY_BYTES = 1024 * 1024,
 };
 
 struct kafka_consumer {
@@ -33,7 +35,8 @@ struct kafka_consumer {
 	size_t header_capacity;
 	struct kafka_partition stopped; /* the one that a KAFKA_TROUBLE names */
 	char *sasl_username, *sasl_password; /* owned: as configured, or "" */
-	unsigned until_wake;            /* records until the fetcher is woken */
+	unsigned records_taken;         /* since the fetcher was woken */
+	size_t bytes_taken;             /* of values, since then */
 	bool release_due;               /* a revocation was delivered and not released */
 	bool fatal;
 	char fatal_error[sizeof(((struct kafka_event *)0)->error)];
@@ -191,7 +194,6 @@ int kafka_consumer_open(const struct kafka_settings *s, const char *const *topic
 	assignment_init(&c->assignment, topics, topic_count);
 	c->sasl_username = property_of(conf, "sasl.username");
 	c->sasl_password = property_of(conf, "sasl.password");
-	c->until_wake = WAKE_EVERY_RECORDS;
 
 	rd_kafka_conf_set_opaque(conf, c);
 	rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
@@ -310,12 +312,21 @@ static void unreadable(struct kafka_consumer *c, struct slot *s, const char *top
  */
 static void wake_fetcher(struct kafka_consumer *c)
 {
-	c->until_wake = WAKE_EVERY_RECORDS;
+	c->records_taken = 0;
+	c->bytes_taken = 0;
 	if (rd_kafka_version() >= QUEUE_BACKOFF_FROM)
 		return;
 	rd_kafka_error_t *error = rd_kafka_sasl_set_credentials(c->rk, c->sasl_username, c->sasl_password);
 	if (error)
 		rd_kafka_error_destroy(error); /* it sleeps on, for its second */
+}
+
+static void count_taken(struct kafka_consumer *c, size_t value_bytes)
+{
+	c->records_taken++;
+	c->bytes_taken += value_bytes;
+	if (c->records_taken >= WAKE_EVERY_RECORDS || c->bytes_taken >= WAKE_EVERY_BYTES)
+		wake_fetcher(c);
 }
 
 /* Returns: whether `m` is an event for the worker. */
@@ -336,8 +347,7 @@ static bool deliver_message(struct kafka_consumer *c, const rd_kafka_message_t *
 		event->kind = KAFKA_RECORD;
 		event->record = kafka_record_of(m, topic, &c->headers, &c->header_capacity);
 		s->position = m->offset + 1;
-		if (--c->until_wake == 0)
-			wake_fetcher(c);
+		count_taken(c, m->len);
 		return true;
 	case RD_KAFKA_RESP_ERR__PARTITION_EOF:
 		if (!s || s->paused)
