@@ -108,7 +108,8 @@ END_TEST
 START_TEST(test_kafka_admin__damage_ends_a_reading)
 {
 	static const rd_kafka_resp_err_t codes[] = {RD_KAFKA_RESP_ERR__BAD_MSG, RD_KAFKA_RESP_ERR__BAD_COMPRESSION,
-						    RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED};
+						    RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED,
+						    RD_KAFKA_RESP_ERR_INVALID_MSG};
 	struct kafka_admin *a = open_with_cluster();
 
 	mock_kafka_fill(&kafka, TOPIC, 0, 0, 50);

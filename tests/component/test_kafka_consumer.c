@@ -602,7 +602,8 @@ END_TEST
 START_TEST(test_kafka_consumer__damage_stops_the_partition)
 {
 	static const rd_kafka_resp_err_t codes[] = {RD_KAFKA_RESP_ERR__BAD_MSG, RD_KAFKA_RESP_ERR__BAD_COMPRESSION,
-						    RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED};
+						    RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED,
+						    RD_KAFKA_RESP_ERR_INVALID_MSG};
 	struct kafka_event e;
 
 	open_cluster();

@@ -7,6 +7,7 @@ that were never committed. Nothing is lost, nothing is credited twice, and no of
 import json
 import os
 import re
+import struct
 import unittest
 
 from fault_case import FaultCase, expected_of, limits
@@ -18,6 +19,8 @@ from stack.traffic import encode, offsets
 
 # Copies that nobody takes are said to be so after a second, not after ten.
 SOON = {"kafka.producer.message.timeout.ms": 1000}
+# Of a batch: its first offset and its length, which does not count them.
+LOG_OVERHEAD = 12
 
 
 class LeaderTest(FaultCase):
@@ -421,9 +424,13 @@ class DamageTest(FaultCase):
     """A batch that the broker's disk has damaged is no gap: nobody passes it, and nobody believes it."""
 
     @staticmethod
-    def replace(scene, old, new):
-        """In partition 0's file, while the broker is away."""
-        path = os.path.join(scene.stack.kafka.data, f"{scene.topic}-0", "0" * 20 + ".log")
+    def path(scene):
+        """Partition 0's file."""
+        return os.path.join(scene.stack.kafka.data, f"{scene.topic}-0", "0" * 20 + ".log")
+
+    def replace(self, scene, old, new):
+        """While the broker is away."""
+        path = self.path(scene)
         with open(path, "r+b") as log:
             content = log.read()
             if content.count(old) != 1:
@@ -504,6 +511,31 @@ class DamageTest(FaultCase):
             wait_until(lambda: ledger_totals(scene) == Expected(damaged[10:] + behind).totals(), 30, worker.log)
             wait_until(lambda: scene.committed() == {0: 40}, 20, worker.log)
             worker.wait_until(lambda m: m.value("degraded", what="unreadable") == 0, 10, "degraded to end")
+
+    def test_damage__that_the_broker_itself_finds(self):
+        """A length that no batch has: the broker answers a fetch from there with an error of its own."""
+        scene = self.scene(partitions=2)
+        before, damaged, behind, beside = ([delivered(f"{name}-{i}", 4321) for i in range(20)]
+            for name in ("before", "damaged", "behind", "beside"))
+        for batch in (before, damaged, behind):
+            scene.produce(batch, partition=0)
+        scene.produce(beside, partition=1)
+        with open(self.path(scene), "rb") as log:
+            content = log.read()
+        second = LOG_OVERHEAD + struct.unpack_from(">i", content, 8)[0]
+        good = content[second : second + LOG_OVERHEAD + 9]  # offset, length; epoch, format, checksum
+        bad = good[:8] + struct.pack(">i", 5) + good[LOG_OVERHEAD:]
+        self.restart_with(scene, good, bad)
+        with scene.worker() as worker, Vitals(worker) as vitals:
+            worker.wait_logged(r"the log can't be read.* partition=0 offset=20\b", 30)
+            self.wait_degraded(worker, "unreadable")
+            wait_until(lambda: scene.committed() == {0: 20, 1: 20}, 20, worker.log)
+            self.assert_looks_again_and_again(worker)
+            self.assert_commands_say_so(scene, before[3]["order_id"])
+            self.restart_with(scene, bad, good)
+            self.verdict(scene, worker, expected=Expected(before + damaged + behind + beside))
+            worker.wait_until(lambda m: m.value("degraded", what="unreadable") == 0, 10, "degraded to end")
+        self.assert_alive(vitals)
 
 
 if __name__ == "__main__":

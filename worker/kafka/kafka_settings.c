@@ -369,6 +369,7 @@ bool kafka_is_damage(rd_kafka_resp_err_t err)
 	case RD_KAFKA_RESP_ERR__BAD_MSG:
 	case RD_KAFKA_RESP_ERR__BAD_COMPRESSION:
 	case RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED: /* a batch of a later format, or what looks like one */
+	case RD_KAFKA_RESP_ERR_INVALID_MSG: /* the broker's CORRUPT_MESSAGE: it found no batch where one must begin */
 		return true;
 	default:
 		return false;
