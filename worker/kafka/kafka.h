@@ -37,8 +37,8 @@ struct kafka_settings {
  * Checks the properties alone, without a connection: unknown ones, bad values, and those that the
  * invariants rest on (enable.auto.commit, enable.auto.offset.store, auto.offset.reset,
  * isolation.level, acks, enable.idempotence and their aliases), which are refused.
- * Thread: before there are others. Unless the properties ask for SASL, it also keeps Cyrus SASL from loading its plugins
- * (SASL_PATH in the process's environment, if it is not set).
+ * Thread: before there are others. Unless the properties ask for SASL, it also keeps Cyrus SASL from loading its
+ * plugins (SASL_PATH in the process's environment, if it is not set).
  * Returns: 0; -1 and one line in `error` that names the property.
  */
 must_use int kafka_settings_check(const struct kafka_settings *s, char *error, size_t error_size);
@@ -64,8 +64,8 @@ enum kafka_event_kind {
 	KAFKA_REVOKED,   /* the group wants `partitions` (maybe none) back: drain, commit, kafka_consumer_release */
 	KAFKA_LOST,      /* `partitions` are already someone else's: no commit; then kafka_consumer_release */
 	KAFKA_COMMITTED, /* an earlier commit was answered: `commit_error` is NULL or the reason */
-	KAFKA_UNREADABLE, /* what is at the position `end` can't be read (a checksum, a compression), `error` says why; the
-	                  * partition is stopped there, until kafka_consumer_start: librdkafka would pass it */
+	KAFKA_UNREADABLE, /* what is at the position `end` can't be read (a checksum, a compression), `error` says why;
+	                  * the partition is stopped there, until kafka_consumer_start */
 	KAFKA_TROUBLE,   /* a passing error in `error`; librdkafka goes on by itself. With one of `partitions`: its
 	                  * position, `offset`, is not in the log; it is stopped and for the start rule to judge */
 	KAFKA_FATAL,     /* the client can't go on (`error`); it is returned at every later poll, too */
@@ -99,7 +99,8 @@ struct kafka_consumer;
 must_use int kafka_consumer_open(const struct kafka_settings *s, const char *const *topics, size_t topic_count,
                                  struct kafka_consumer **out, char *error, size_t error_size);
 
-/* Waits up to `timeout_ms` for one event. Must be called at least every max.poll.interval.ms. */
+/* Waits up to `timeout_ms` for one event; before it returns KAFKA_ASSIGNED, up to a second more for each topic, for the
+ * brokers to say how many partitions there are. Must be called at least every max.poll.interval.ms. */
 void kafka_consumer_poll(struct kafka_consumer *c, int timeout_ms, struct kafka_event *event);
 
 /*

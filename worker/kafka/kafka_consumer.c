@@ -18,8 +18,8 @@
 
 enum {
 	METADATA_TIMEOUT_MS = 1000,
-	/* Whichever comes first: fractions of what is queued at the most, which kafka_settings.c bounds by records and by
-	 * the bytes of their values, so that the fetcher refills before the queue is empty. */
+	/* Whichever comes first: fractions of what is queued at the most, which kafka_settings.c bounds by records and
+	 * by the bytes of their values, so that the fetcher refills before the queue is empty. */
 	WAKE_EVERY_RECORDS = 1024,
 	WAKE_EVERY_BYTES = 1024 * 1024,
 };
@@ -265,8 +265,8 @@ static void deliver_rebalance(struct kafka_consumer *c, struct kafka_event *even
 	count_partitions(c);
 }
 
-/* The slot that this is of; NULL when it is none that the worker reads, as what is left of a partition that was revoked.
- * What is below its position is a repeat (stale-fetch). */
+/* The slot that this is of; NULL when it is none that the worker reads, as what is left of a partition that was
+ * revoked. What is below its position is a repeat (stale-fetch). */
 static struct slot *fetched(struct kafka_consumer *c, const rd_kafka_message_t *m, const char **topic)
 {
 	struct assigned_topic *t = assignment_topic(&c->assignment, rd_kafka_topic_name(m->rkt));
@@ -294,7 +294,8 @@ static void out_of_range(struct kafka_consumer *c, struct slot *s, const char *t
 	kafka_consumer_stop(c, &c->stopped, 1);
 }
 
-/* librdkafka goes on with the batch behind, and the records between would be taken for a gap: not from here on. */
+/* librdkafka does not stop there: it goes on at another place of the same answer, and with it comes to the same batch
+ * again or takes other bytes for a position. What it skips would be taken for a gap: not from here on. */
 static void unreadable(struct kafka_consumer *c, struct slot *s, const char *topic, const rd_kafka_message_t *m,
 		       struct kafka_event *event)
 {

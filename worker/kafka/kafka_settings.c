@@ -43,7 +43,7 @@ static const struct fixed defaults[] = {
 	{KAFKA_CONSUMER, "queued.min.messages", "10000"},
 	{KAFKA_CONSUMER, "queued.max.messages.kbytes", "4096"},
 	{KAFKA_CONSUMER, "fetch.wait.max.ms", "100"},
-	{KAFKA_CONSUMER, "check.crcs", "true"}, /* brokers hand out what the disk has, and an amount may differ by a bit */
+	{KAFKA_CONSUMER, "check.crcs", "true"}, /* brokers hand out what the disk has; an amount may differ by a bit */
 	{KAFKA_PRODUCER, "linger.ms", "5"},
 	{KAFKA_PRODUCER, "batch.size", "65536"},
 	{KAFKA_PRODUCER, "queue.buffering.max.messages", "10000"},
@@ -290,8 +290,8 @@ static int try_handle(const struct kafka_settings *s, enum kafka_side side, char
 }
 
 /*
- * With the first handle Cyrus SASL loads each mechanism that is installed, one with a database library below it: 0.6 MB that
- * a client without SASL never uses. Its search path is a variable, which an operator may set to have it otherwise.
+ * With the first handle Cyrus SASL loads each mechanism that is installed, one with a database library below it: 0.6 MB
+ * that a client without SASL never uses. Its search path is a variable, which an operator may set to have it otherwise.
  */
 static void spare_sasl_plugins(const struct kafka_settings *s)
 {
