@@ -924,6 +924,44 @@ START_TEST(test_ledger__another_history_is_told_and_nothing_written)
 }
 END_TEST
 
+#define BASE_RULE_OF(points) \
+	"{\"rules\": [{\"id\": \"base\", \"kind\": \"per_amount\", \"points\": " points ", \"per_minor\": 100}]}"
+
+/* The database is set back by a revision and reaches the same number, and the same version, with other terms. */
+START_TEST(test_ledger__rules_of_another_history_do_not_price)
+{
+	struct ledger_stage t;
+	ledger_stage_open(&t, server.dsn, "set back");
+	struct ledger *l = ledger_new(&t.settings, 0, 1);
+	stage_apply_rules(&t, BASE_RULE);
+	stage_apply_rules(&t, BASE_RULE_OF("10"));
+	write_fact(l, &t.epoch, &(struct fact)FACT("a", DELIVERED, 1, EUR(1000), .customer = "c", .partner = "p"), 1);
+	stage_run(&t, "DELETE FROM rules WHERE revision = 2;"
+		      "UPDATE history SET rules_revision = 1, epoch = gen_random_uuid()");
+	struct history_epoch now = stage_epoch(&t);
+
+	/* Before any batch of the new history: the worker has the old rules still. */
+	stage_apply_rules(&t, BASE_RULE_OF("20"));
+	ck_assert_int_eq(stage_number(&t, "SELECT rules_revision FROM history"), 2);
+	write_fact(l, &now, &(struct fact)FACT("b", DELIVERED, 1, EUR(1000), .customer = "c", .partner = "p"), 2);
+	stage_check(&t, "SELECT string_agg(order_id || ' ' || points, ',' ORDER BY order_id) FROM order_state",
+		    "a 100,b 200");
+
+	/* The same number again, by a file that leaves `base` at version 1: a pin of version 2 would name nothing. */
+	stage_run(&t, "DELETE FROM rules WHERE revision = 2;"
+		      "UPDATE history SET rules_revision = 1, epoch = gen_random_uuid()");
+	now = stage_epoch(&t);
+	stage_apply_rules(&t, "{\"rules\": [{\"id\": \"more\", \"kind\": \"per_order\", \"points\": 5,"
+			      " \"partner_id\": \"q\"}]}");
+	write_fact(l, &now, &(struct fact)FACT("c", DELIVERED, 1, EUR(1000), .customer = "c", .partner = "p"), 3);
+	write_fact(l, &now, &(struct fact)FACT("c", DELIVERED, 1, .refunded = 500), 4);
+	stage_check(&t, "SELECT points || ' ' || pinned_rule_version FROM orders WHERE order_id = 'c'", "5 1");
+	stage_check_books(&t);
+	ledger_free(l);
+	ledger_stage_close(&t);
+}
+END_TEST
+
 START_TEST(test_ledger__an_absent_server_is_a_retry)
 {
 	struct ledger_stage t;
@@ -963,6 +1001,7 @@ int main(void)
 	tcase_add_loop_test(c, test_ledger__a_record_that_the_database_refuses_takes_nothing_along, 0, 4);
 	tcase_add_loop_test(c, test_ledger__an_unanswered_commit_is_repeated_without_effect, 0, 2);
 	tcase_add_test(c, test_ledger__another_history_is_told_and_nothing_written);
+	tcase_add_test(c, test_ledger__rules_of_another_history_do_not_price);
 	tcase_add_test(c, test_ledger__an_absent_server_is_a_retry);
 	suite_add_tcase(suite, c);
 	SRunner *runner = srunner_create(suite);

@@ -16,6 +16,7 @@ struct item_ref {
 struct ledger {
 	struct store *store;
 	struct rules *rules;   /* NULL before the first load */
+	struct history_epoch rules_epoch; /* that they were loaded for: revisions of two histories do not compare */
 	size_t batch_max;
 	struct item_ref *refs; /* batch_max each */
 	struct order *orders;
@@ -83,7 +84,11 @@ static void collect_orders(struct ledger *l, size_t count)
 			order_init(&l->orders[l->order_count++], l->refs[i].order_id);
 }
 
-static enum store_result load_rules(struct ledger *l)
+/*
+ * For batches of the history `expected`. The rules may be another one's all the same, when the database is replaced
+ * before they are read; then the next begin says STORE_HISTORY, and the batches after that expect another epoch.
+ */
+static enum store_result load_rules(struct ledger *l, const struct history_epoch *expected)
 {
 	struct rules *fresh = NULL;
 	enum store_result r = store_load_rules(l->store, &fresh);
@@ -91,7 +96,14 @@ static enum store_result load_rules(struct ledger *l)
 		return r;
 	rules_unref(l->rules);
 	l->rules = fresh;
+	l->rules_epoch = *expected;
 	return STORE_OK;
+}
+
+/* The revision counts: a database that was set back comes to the same number again, with other rules. */
+static bool rules_are(const struct ledger *l, int64_t revision, const struct history_epoch *epoch)
+{
+	return l->rules && rules_revision(l->rules) == revision && history_epoch_equal(&l->rules_epoch, epoch);
 }
 
 /* Begins the transaction and prices by the rules that it sees: another revision is loaded outside of it,
@@ -105,10 +117,10 @@ static enum store_result begin(struct ledger *l, const struct history_epoch *exp
 		        store_begin(l->store, expected, lock, l->orders, l->order_count, &revision);
 		if (r != STORE_OK)
 			return r;
-		if (l->rules && rules_revision(l->rules) == revision)
+		if (rules_are(l, revision, expected))
 			return STORE_OK;
 		store_rollback(l->store);
-		r = load_rules(l);
+		r = load_rules(l, expected);
 		if (r != STORE_OK)
 			return r;
 	}
@@ -163,7 +175,7 @@ static size_t decide_order(struct ledger *l, struct order *o, struct ledger_item
 	return writes + 1;
 }
 
-/* Returns: false when an order was priced by a rule that our set does not hold, which the revision rules out. */
+/* Returns: false when an order was priced by a version that our set does not hold. */
 static bool decide(struct ledger *l, struct ledger_item *items, size_t count, size_t *writes)
 {
 	size_t from = 0;
@@ -196,10 +208,9 @@ enum store_result ledger_write(struct ledger *l, const struct history_epoch *exp
 		/* A replica may have priced an order by a rule applied after the check in this transaction was read. */
 		if (!decide(l, items, count, &writes)) {
 			store_rollback(l->store);
-			r = load_rules(l);
+			r = load_rules(l, expected);
 			if (r != STORE_OK)
 				return r;
-			r = STORE_RETRY;
 			continue;
 		}
 		r = store_commit(l->store, l->writes, writes);

@@ -5,7 +5,7 @@
  * not answered, by a replica, by a replay) posts nothing again.
  *
  * Thread: a ledger is one worker's. The rules it prices by are its own snapshot, reloaded whenever the
- * transaction sees another revision.
+ * transaction sees another revision, or the batch expects another epoch.
  */
 #ifndef WORKER_LEDGER_LEDGER_H
 #define WORKER_LEDGER_LEDGER_H
