@@ -962,6 +962,34 @@ START_TEST(test_ledger__rules_of_another_history_do_not_price)
 }
 END_TEST
 
+START_TEST(test_ledger__a_price_without_its_rule_says_so)
+{
+	struct ledger_stage t;
+	ledger_stage_open(&t, server.dsn, "no such version");
+	stage_apply_rules(&t, BASE_RULE);
+	struct ledger *l = ledger_new(&t.settings, 0, 1);
+	write_fact(l, &t.epoch, &(struct fact)FACT("a", DELIVERED, 1, EUR(1000), .customer = "c", .partner = "p"), 1);
+	stage_run(&t, "UPDATE orders SET pinned_rule_version = 9");
+	const struct fact f = FACT("a", DELIVERED, 1, .refunded = 500);
+	struct batch b;
+	batch_fill(&b, &f, 1, 2);
+	expect(l, write_batch(l, &t.epoch, &b), STORE_RETRY, "pinned to nothing");
+	ck_assert(!b.wrote);
+	ck_assert_str_eq(ledger_error(l),
+			 "order a is priced by version 9 of rule base, which revision 1 of the rules lacks");
+	/* The next reason is the next failure's. */
+	struct history_epoch other = t.epoch;
+	other.bytes[15] ^= 1;
+	expect(l, write_batch(l, &other, &b), STORE_HISTORY, "another history");
+	ck_assert_ptr_nonnull(strstr(ledger_error(l), "epoch"));
+	stage_run(&t, "UPDATE orders SET pinned_rule_version = 1");
+	expect(l, write_batch(l, &t.epoch, &b), STORE_OK, "mended");
+	stage_check_books(&t);
+	ledger_free(l);
+	ledger_stage_close(&t);
+}
+END_TEST
+
 START_TEST(test_ledger__an_absent_server_is_a_retry)
 {
 	struct ledger_stage t;
@@ -1002,6 +1030,7 @@ int main(void)
 	tcase_add_loop_test(c, test_ledger__an_unanswered_commit_is_repeated_without_effect, 0, 2);
 	tcase_add_test(c, test_ledger__another_history_is_told_and_nothing_written);
 	tcase_add_test(c, test_ledger__rules_of_another_history_do_not_price);
+	tcase_add_test(c, test_ledger__a_price_without_its_rule_says_so);
 	tcase_add_test(c, test_ledger__an_absent_server_is_a_retry);
 	suite_add_tcase(suite, c);
 	SRunner *runner = srunner_create(suite);

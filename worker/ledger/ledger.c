@@ -1,5 +1,7 @@
 #include "worker/ledger/ledger.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* How often a batch is begun again because another transaction was faster, before it counts as
@@ -23,6 +25,7 @@ struct ledger {
 	struct posting *postings; /* ORDER_POSTINGS_MAX an order */
 	struct store_write *writes;
 	size_t order_count;
+	char error[256]; /* "": the store's */
 };
 
 static void *scratch(size_t count, size_t size)
@@ -57,7 +60,7 @@ void ledger_free(struct ledger *l)
 
 const char *ledger_error(const struct ledger *l)
 {
-	return store_error(l->store);
+	return l->error[0] ? l->error : store_error(l->store);
 }
 
 static int ref_compare(const void *left, const void *right)
@@ -175,15 +178,21 @@ static size_t decide_order(struct ledger *l, struct order *o, struct ledger_item
 	return writes + 1;
 }
 
-/* Returns: false when an order was priced by a version that our set does not hold. */
+/* Returns: false, and why, when an order was priced by a version that our set does not hold. */
 static bool decide(struct ledger *l, struct ledger_item *items, size_t count, size_t *writes)
 {
 	size_t from = 0;
 	*writes = 0;
 	for (size_t i = 0; i < l->order_count; i++) {
 		struct order *o = &l->orders[i];
-		if (!order_resume(o, l->rules))
+		if (!order_resume(o, l->rules)) {
+			snprintf(l->error, sizeof(l->error),
+			         "order %.*s is priced by version %" PRId32 " of rule %.*s, which revision %" PRId64
+			         " of the rules lacks",
+			         (int)o->order_id.len, o->order_id.data, o->pin.rule_version, (int)o->pin.rule_id.len,
+			         o->pin.rule_id.data, rules_revision(l->rules));
 			return false;
+		}
 		size_t to = from + 1;
 		while (to < count && slice_equal(l->refs[to].order_id, o->order_id))
 			to++;
@@ -202,6 +211,7 @@ enum store_result ledger_write(struct ledger *l, const struct history_epoch *exp
 	enum store_result r = STORE_RETRY;
 	for (int attempt = 0; attempt < STALE_TRIES; attempt++) {
 		size_t writes = 0;
+		l->error[0] = '\0';
 		r = begin(l, expected, attempt > 0, count);
 		if (r != STORE_OK)
 			return r;
@@ -209,8 +219,10 @@ enum store_result ledger_write(struct ledger *l, const struct history_epoch *exp
 		if (!decide(l, items, count, &writes)) {
 			store_rollback(l->store);
 			r = load_rules(l, expected);
-			if (r != STORE_OK)
+			if (r != STORE_OK) {
+				l->error[0] = '\0';
 				return r;
+			}
 			continue;
 		}
 		r = store_commit(l->store, l->writes, writes);
