@@ -167,6 +167,36 @@ START_TEST(test_pg__sessions_are_set_up)
 }
 END_TEST
 
+/* Of a worker, `check` and `migrate` alike: all of them begin here. */
+START_TEST(test_pg__a_database_in_another_encoding_is_an_operators)
+{
+	static const char *const encodings[] = {"LATIN1", "SQL_ASCII", "UTF8"};
+	struct pg *pg = open_session(true);
+	for (int i = 0; i < 3; i++) {
+		bool fits = i == 2;
+		char sql[160], dsn[256], error[512] = "";
+		snprintf(sql, sizeof(sql), "CREATE DATABASE in_%s ENCODING '%s' TEMPLATE template0", encodings[i],
+		         encodings[i]);
+		run(pg, sql);
+		snprintf(dsn, sizeof(dsn), "host=%s user=postgres dbname=in_%s",
+		         server.folder, fits ? "utf8" : i ? "sql_ascii" : "latin1");
+		for (int for_queries = 0; for_queries < 2; for_queries++) {
+			const struct pg_settings settings = {.dsn = dsn, .schema = "s", .connect_timeout_ms = 5000,
+			                                     .statement_timeout_ms = 20000, .idle_timeout_ms = 10000,
+			                                     .for_queries = for_queries};
+			struct pg *session = NULL;
+			ck_assert_msg(pg_connect(&settings, &session, error, sizeof(error)) == (fits ? PG_OK : PG_UNUSABLE), "%s",
+			              error);
+			ck_assert_msg(fits == (session != NULL), "%s", encodings[i]);
+			if (!fits)
+				ck_assert_msg(strstr(error, encodings[i]) && strstr(error, "server_encoding"), "%s", error);
+			pg_close(session);
+		}
+	}
+	pg_close(pg);
+}
+END_TEST
+
 START_TEST(test_pg__a_failed_connect_says_whose_matter_it_is)
 {
 	static const struct {
@@ -511,6 +541,7 @@ int main(void)
 	tcase_add_test(c, test_pg__sums_arrive_as_numeric);
 	tcase_add_test(c, test_pg__rows_read_every_type);
 	tcase_add_test(c, test_pg__sessions_are_set_up);
+	tcase_add_test(c, test_pg__a_database_in_another_encoding_is_an_operators);
 	tcase_add_test(c, test_pg__a_failed_connect_says_whose_matter_it_is);
 	tcase_add_test(c, test_pg__sqlstates_are_told_apart);
 	tcase_add_test(c, test_pg__errors_of_statements);

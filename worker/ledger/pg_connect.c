@@ -95,7 +95,7 @@ int pg_check_dsn(const char *dsn, char *error, size_t error_size)
 }
 
 #define SESSION_SETTINGS \
-	"SELECT set_config('search_path', quote_ident($1), false)," \
+	"SELECT current_setting('server_encoding'), set_config('search_path', quote_ident($1), false)," \
 	" set_config('statement_timeout', $2::text, false)," \
 	" set_config('lock_timeout', $2::text, false)," \
 	" set_config('idle_in_transaction_session_timeout', $3::text, false)," \
@@ -117,14 +117,29 @@ int pg_check_dsn(const char *dsn, char *error, size_t error_size)
 	" set_config('enable_hashjoin', 'off', false)," \
 	" set_config('enable_mergejoin', 'off', false)"
 
+/* A driver_id may hold any code point. One that the encoding lacks is class 22, which would be the record's fault. */
+static enum pg_result check_encoding(struct pg *pg, struct slice encoding)
+{
+	if (slice_equal(encoding, SLICE_LITERAL("UTF8")))
+		return PG_OK;
+	char why[160];
+	snprintf(why, sizeof(why), "the database's encoding (server_encoding) is %.*s, not UTF8: events hold any"
+	         " text, so create it with ENCODING 'UTF8'", (int)encoding.len, encoding.data);
+	return pg_refuse(pg, why);
+}
+
 static enum pg_result set_up_session(struct pg *pg, const struct pg_settings *s)
 {
 	struct pg_params *p = pg_params_new();
 	pg_put_text(p, slice_of(s->schema));
 	pg_put_int8(p, s->for_queries ? 0 : s->statement_timeout_ms);
 	pg_put_int8(p, s->for_queries ? 0 : s->idle_timeout_ms);
+	struct pg_rows *rows = NULL;
 	enum pg_result result =
-		pg_query(pg, s->for_queries ? SESSION_SETTINGS : SESSION_SETTINGS WORKER_SETTINGS, p, NULL);
+		pg_query(pg, s->for_queries ? SESSION_SETTINGS : SESSION_SETTINGS WORKER_SETTINGS, p, &rows);
+	if (result == PG_OK)
+		result = check_encoding(pg, pg_text(rows, 0, 0));
+	pg_rows_free(rows);
 	pg_params_free(p);
 	return result;
 }
