@@ -167,6 +167,33 @@ START_TEST(test_pg__sessions_are_set_up)
 }
 END_TEST
 
+START_TEST(test_pg__a_stricter_commit_is_the_servers_to_say)
+{
+	static const struct {
+		const char *server, *session;
+	} rows[] = {
+		{"off", "on"},
+		{"local", "on"},
+		{"remote_write", "remote_write"},
+		{"on", "on"},
+		{"remote_apply", "remote_apply"},
+	};
+	struct pg *pg = open_session(true);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char sql[128];
+		snprintf(sql, sizeof(sql), "ALTER DATABASE postgres SET synchronous_commit = '%s'", rows[i].server);
+		run(pg, sql);
+		for (int for_queries = 0; for_queries < 2; for_queries++) {
+			struct pg *session = open_session(for_queries);
+			check_text(session, "SHOW synchronous_commit", NULL, rows[i].session);
+			pg_close(session);
+		}
+	}
+	run(pg, "ALTER DATABASE postgres RESET synchronous_commit");
+	pg_close(pg);
+}
+END_TEST
+
 /* Of a worker, `check` and `migrate` alike: all of them begin here. */
 START_TEST(test_pg__a_database_in_another_encoding_is_an_operators)
 {
@@ -541,6 +568,7 @@ int main(void)
 	tcase_add_test(c, test_pg__sums_arrive_as_numeric);
 	tcase_add_test(c, test_pg__rows_read_every_type);
 	tcase_add_test(c, test_pg__sessions_are_set_up);
+	tcase_add_test(c, test_pg__a_stricter_commit_is_the_servers_to_say);
 	tcase_add_test(c, test_pg__a_database_in_another_encoding_is_an_operators);
 	tcase_add_test(c, test_pg__a_failed_connect_says_whose_matter_it_is);
 	tcase_add_test(c, test_pg__sqlstates_are_told_apart);

@@ -1,10 +1,10 @@
 /*
  * libpq, the part that we use; only the pg*.c files include it. One struct pg is one connection.
- * Sessions are set up alike: search_path, UTF8, UTC, jit off, synchronous_commit on, the timeouts of
- * the options, forced generic plans without sequential scans (a generic plan made while a table
- * was small otherwise stays a hash join over all of it), target_session_attrs=read-write,
- * keepalives and tcp_user_timeout. Parameters and results are binary unless said otherwise. A database in another
- * encoding than UTF8 is PG_UNUSABLE.
+ * Sessions are set up alike: search_path, UTF8, UTC, jit off, synchronous_commit the server's, but on where that is
+ * off or local, the timeouts of the options, forced generic plans without sequential scans (a generic plan made while
+ * a table was small otherwise stays a hash join over all of it), target_session_attrs=read-write, keepalives and
+ * tcp_user_timeout. Parameters and results are binary unless said otherwise. A database in another encoding than UTF8
+ * is PG_UNUSABLE.
  *
  * Errors: every call returns an enum pg_result, decided from SQLSTATE here, where the cause is known;
  * the text is in pg_error. No call logs.

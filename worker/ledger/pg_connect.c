@@ -94,6 +94,12 @@ int pg_check_dsn(const char *dsn, char *error, size_t error_size)
 	return 0;
 }
 
+/* What is answered is on this server's disk, and where there are synchronous replicas they have it; in which state they
+ * must have it is the server's to say. */
+#define DURABLE_COMMIT \
+	" set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')" \
+	" THEN 'on' ELSE current_setting('synchronous_commit') END, false),"
+
 #define SESSION_SETTINGS \
 	"SELECT current_setting('server_encoding'), set_config('search_path', quote_ident($1), false)," \
 	" set_config('statement_timeout', $2::text, false)," \
@@ -102,7 +108,7 @@ int pg_check_dsn(const char *dsn, char *error, size_t error_size)
 	" set_config('TimeZone', 'UTC', false)," \
 	" set_config('DateStyle', 'ISO', false)," \
 	" set_config('jit', 'off', false)," \
-	" set_config('synchronous_commit', 'on', false)," \
+	DURABLE_COMMIT \
 	" set_config('default_transaction_isolation', 'read committed', false)," \
 	" set_config('default_transaction_deferrable', 'off', false)," \
 	" set_config('tcp_keepalives_idle', '" KEEPALIVE_IDLE_S "', false)," \
