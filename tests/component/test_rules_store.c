@@ -2,6 +2,7 @@
 #include "worker/ledger/rules_store.h"
 
 #include "common/thread.h"
+#include "tests/lib/postgres_proxy.c"
 #include "tests/lib/private_postgres.c"
 #include "worker/ledger/migrate.h"
 
@@ -11,9 +12,9 @@ static struct private_postgres server;
 
 enum { ENTRIES_MAX = 8, WAIT_LIMIT_MS = 20000 };
 
-static struct pg *open_session(const char *schema)
+static struct pg *open_session_at(const char *dsn, const char *schema)
 {
-	const struct pg_settings settings = {.dsn = server.dsn,
+	const struct pg_settings settings = {.dsn = dsn,
 					     .schema = schema,
 					     .connect_timeout_ms = 5000,
 					     .statement_timeout_ms = 20000,
@@ -28,6 +29,11 @@ static struct pg *open_session(const char *schema)
 static void ignore(void *owner, enum migrate_step step, int version, const char *name)
 {
 	(void)owner, (void)step, (void)version, (void)name;
+}
+
+static struct pg *open_session(const char *schema)
+{
+	return open_session_at(server.dsn, schema);
 }
 
 /* A session in a fresh ledger. */
@@ -227,8 +233,43 @@ START_TEST(test_rules_store__appliers_queue)
 }
 END_TEST
 
+/* Returns once the server has given up the applier, which does not come on with its transaction. */
+static void freeze(void *watcher)
+{
+	int64_t deadline_us = clock_mono_us() + WAIT_LIMIT_MS * INT64_C(1000);
+	while (number(watcher, "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'") > 0 &&
+	       clock_mono_us() < deadline_us)
+		poll(NULL, 0, 5);
+}
+
+START_TEST(test_rules_store__a_frozen_applier_does_not_keep_the_lock)
+{
+	struct postgres_proxy proxy;
+	struct pg *watcher = open_ledger("frozen");
+	ck_assert(postgres_proxy_start(&proxy, server.folder));
+	struct pg *frozen = open_session_at(proxy.dsn, "frozen");
+	postgres_proxy_arm(&proxy, "UPDATE history", PROXY_HOOK_BEFORE, freeze, watcher);
+	struct applied a = apply(frozen, FILE_OF(BASE, P7));
+	ck_assert_int_eq(postgres_proxy_fired(&proxy), 1);
+	ck_assert_int_eq(a.result, PG_RETRY);
+	ck_assert_int_eq(a.revision, -1);
+	run(watcher, "SET lock_timeout = '1s'");
+	a = apply(watcher, FILE_OF(BASE, ""));
+	ck_assert_int_eq(a.result, PG_OK);
+	ck_assert_int_eq(a.revision, 1);
+	ck_assert_int_eq(number(watcher, "SELECT count(*) FROM partners"), 0);
+	/* The bound is the transaction's. */
+	ck_assert_int_eq(number(watcher, "SELECT setting::int8 FROM pg_settings"
+	                                 " WHERE name = 'idle_in_transaction_session_timeout'"), 0);
+	pg_close(frozen);
+	pg_close(watcher);
+	postgres_proxy_stop(&proxy);
+}
+END_TEST
+
 int main(void)
 {
+	signal(SIGPIPE, SIG_IGN);
 	if (!private_postgres_start(&server))
 		return 1;
 	Suite *suite = suite_create("rules_store");
@@ -239,6 +280,7 @@ int main(void)
 	tcase_add_test(tc, test_rules_store__changed_rule_becomes_next_version);
 	tcase_add_test(tc, test_rules_store__refused_file_applies_nothing);
 	tcase_add_test(tc, test_rules_store__appliers_queue);
+	tcase_add_test(tc, test_rules_store__a_frozen_applier_does_not_keep_the_lock);
 	suite_add_tcase(suite, tc);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

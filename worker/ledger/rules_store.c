@@ -285,11 +285,14 @@ static enum pg_result apply_locked(struct pg *pg, const struct rules *file, stru
 	return result == PG_OK ? publish_revision(pg, *revision) : result;
 }
 
+/* A command's session may idle as long as it likes, but not with the lock that every progress write waits for. */
+#define BEGIN_BOUNDED "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'"
+
 enum pg_result rules_store_apply(struct pg *pg, const struct rules *file, struct rule_change *rule_changes,
                                  struct rule_change *partner_changes, int64_t *revision)
 {
 	int64_t reached = 0;
-	enum pg_result result = pg_query(pg, "BEGIN", NULL, NULL);
+	enum pg_result result = pg_script(pg, BEGIN_BOUNDED);
 	if (result == PG_OK)
 		result = apply_locked(pg, file, rule_changes, partner_changes, &reached);
 	if (result == PG_OK)

@@ -35,7 +35,7 @@ struct rule_change {
 /*
  * Applies a parsed file in one transaction: a rule whose terms differ from its newest version becomes
  * the next one, a partner's entry replaces the earlier one, what the file leaves out stays. Concurrent
- * calls queue on the history row.
+ * calls queue on the history row. A caller that is frozen for 5 s loses its session, and with it the lock.
  * `rule_changes` and `partner_changes` hold one element an entry of `file`, in its order (unsealed).
  * Returns: PG_OK and *revision, the one now in force; an error, after which the session is to be
  * closed and nothing was applied, unless the connection was lost during COMMIT: calling again settles it.
