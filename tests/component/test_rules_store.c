@@ -233,6 +233,22 @@ START_TEST(test_rules_store__appliers_queue)
 }
 END_TEST
 
+START_TEST(test_rules_store__a_ledger_without_history_says_so)
+{
+	struct pg *pg = open_ledger("no history");
+	int64_t revision;
+	run(pg, "DELETE FROM history");
+	ck_assert_int_eq(rules_store_revision(pg, &revision), PG_UNUSABLE);
+	ck_assert_ptr_nonnull(strstr(pg_error(pg), "table history has no row"));
+	run(pg, "SET search_path = 'nowhere'");
+	ck_assert_int_eq(rules_store_revision(pg, &revision), PG_UNUSABLE);
+	run(pg, "SET search_path = 'no history'");
+	ck_assert_int_eq(apply(pg, FILE_OF(BASE, "")).result, PG_UNUSABLE);
+	ck_assert_ptr_nonnull(strstr(pg_error(pg), "table history has no row"));
+	pg_close(pg);
+}
+END_TEST
+
 /* Returns once the server has given up the applier, which does not come on with its transaction. */
 static void freeze(void *watcher)
 {
@@ -280,6 +296,7 @@ int main(void)
 	tcase_add_test(tc, test_rules_store__changed_rule_becomes_next_version);
 	tcase_add_test(tc, test_rules_store__refused_file_applies_nothing);
 	tcase_add_test(tc, test_rules_store__appliers_queue);
+	tcase_add_test(tc, test_rules_store__a_ledger_without_history_says_so);
 	tcase_add_test(tc, test_rules_store__a_frozen_applier_does_not_keep_the_lock);
 	suite_add_tcase(suite, tc);
 	SRunner *runner = srunner_create(suite);

@@ -81,7 +81,7 @@ static enum pg_result query_revision(struct pg *pg, const char *sql, int64_t *re
 		if (pg_rows_count(rows) == 1)
 			*revision = pg_integer(rows, 0, 0);
 		else
-			result = PG_UNUSABLE;
+			result = pg_refuse(pg, "table history has no row: not a ledger's schema");
 	}
 	pg_rows_free(rows);
 	return result;
