@@ -7,6 +7,7 @@
 #include "worker/ledger/migrate.h"
 
 #include <check.h>
+#include <inttypes.h>
 
 static struct private_postgres server;
 
@@ -249,6 +250,28 @@ START_TEST(test_rules_store__a_ledger_without_history_says_so)
 }
 END_TEST
 
+/* Rows that SQL put in beside `rules apply`. */
+START_TEST(test_rules_store__rates_are_loaded_within_a_files_bounds)
+{
+	static const struct {
+		const char *partner;
+		int64_t per_second, burst;
+	} rows[] = {{"a", 0, 1}, {"b", PARTNER_RATE_MAX, PARTNER_RATE_MAX}, {"c", -1, -1}, {"d", 7, 9}};
+	struct pg *pg = open_ledger("rates");
+	run(pg, "INSERT INTO partners (partner_id, kinds, per_second, burst, revision) VALUES ('a', 3, 0, 0, 1),"
+	        " ('b', 3, 1000001, 9223372036854775807, 1), ('c', 3, NULL, NULL, 1), ('d', 3, 7, 9, 1)");
+	struct rules *rules;
+	ck_assert_int_eq(rules_store_load(pg, 1, &rules), PG_OK);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const struct partner_settings *p = rules_partner(rules, slice_of(rows[i].partner));
+		ck_assert_msg(p->per_second == rows[i].per_second && p->burst == rows[i].burst,
+		              "%s: %" PRId64 ", %" PRId64, rows[i].partner, p->per_second, p->burst);
+	}
+	rules_unref(rules);
+	pg_close(pg);
+}
+END_TEST
+
 /* Returns once the server has given up the applier, which does not come on with its transaction. */
 static void freeze(void *watcher)
 {
@@ -297,6 +320,7 @@ int main(void)
 	tcase_add_test(tc, test_rules_store__refused_file_applies_nothing);
 	tcase_add_test(tc, test_rules_store__appliers_queue);
 	tcase_add_test(tc, test_rules_store__a_ledger_without_history_says_so);
+	tcase_add_test(tc, test_rules_store__rates_are_loaded_within_a_files_bounds);
 	tcase_add_test(tc, test_rules_store__a_frozen_applier_does_not_keep_the_lock);
 	suite_add_tcase(suite, tc);
 	SRunner *runner = srunner_create(suite);

@@ -39,11 +39,13 @@ struct rule {
 	int64_t valid_to_us;     /* exclusive; INT64_MAX: for ever */
 };
 
+enum { PARTNER_RATE_MAX = 1000000 }; /* of per_second and burst */
+
 struct partner_settings {
 	struct slice partner_id;
 	uint8_t kinds;           /* enum ledger_kinds */
-	int64_t per_second;      /* rate limit; 0: none; -1: the option's default */
-	int64_t burst;           /* -1: the option's default */
+	int64_t per_second;      /* rate limit, up to PARTNER_RATE_MAX; 0: none; -1: the option's default */
+	int64_t burst;           /* 1 .. PARTNER_RATE_MAX; -1: the option's default */
 };
 
 struct rules;

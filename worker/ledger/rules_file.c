@@ -19,7 +19,6 @@ enum {
 	EXCERPT_MAX = 80, /* of a value shown in an error */
 	POINTS_PER_RULE_MAX = 1000000,
 	MULTIPLIER_MAX = 1000000,
-	RATE_MAX = 1000000,
 };
 
 #define PER_MINOR_MAX INT64_C(1000000000)
@@ -252,8 +251,8 @@ static int read_partner(const struct entry *e, struct partner_settings *p)
 	*p = (struct partner_settings){.kinds = KINDS_ALL, .per_second = -1, .burst = -1};
 	if (check_members(e, members) < 0 || require(e, "partner_id") < 0 ||
 	    read_id(e, "partner_id", &p->partner_id) < 0 || read_kinds(e, &p->kinds) < 0 ||
-	    read_integer(e, "per_second", 0, RATE_MAX, &p->per_second) < 0 ||
-	    read_integer(e, "burst", 1, RATE_MAX, &p->burst) < 0)
+	    read_integer(e, "per_second", 0, PARTNER_RATE_MAX, &p->per_second) < 0 ||
+	    read_integer(e, "burst", 1, PARTNER_RATE_MAX, &p->burst) < 0)
 		return -1;
 	return 0;
 }

@@ -62,13 +62,22 @@ static void read_rule(const struct pg_rows *rows, size_t row, struct rule *rule)
 		         currency.len ? currency.data : "?");
 }
 
+/* The table takes numbers that no file may bring, and limits are reckoned within a file's bounds. */
+static int64_t rate_or_default(const struct pg_rows *rows, size_t row, int column, int64_t min)
+{
+	int64_t value = integer_or(rows, row, column, -1);
+	if (value < 0)
+		return -1;
+	return value < min ? min : value > PARTNER_RATE_MAX ? PARTNER_RATE_MAX : value;
+}
+
 static void read_partner(const struct pg_rows *rows, size_t row, struct partner_settings *p)
 {
 	*p = (struct partner_settings){
 		.partner_id = pg_text(rows, row, PARTNER_ID),
 		.kinds = (uint8_t)pg_integer(rows, row, PARTNER_KINDS),
-		.per_second = integer_or(rows, row, PARTNER_PER_SECOND, -1),
-		.burst = integer_or(rows, row, PARTNER_BURST, -1),
+		.per_second = rate_or_default(rows, row, PARTNER_PER_SECOND, 0),
+		.burst = rate_or_default(rows, row, PARTNER_BURST, 1),
 	};
 }
 
