@@ -124,6 +124,22 @@ class Audit(Ledger):
                 self.scene.psql(repair)
         self.audit("--from-kafka", code=0)
 
+    def test_audit__from_kafka_takes_no_rows_word_for_where_it_began(self):
+        """A first record elsewhere excuses an order only where the log does not begin at 0 any more."""
+        self.settle(self.EVENTS)
+        self.scene.produce([event("o-7", driver_id="d7")], self.scene.deferred)  # nobody's copy
+        self.settle([])
+        self.assert_apart(self.audit("--from-kafka", code=0), conflict_with_their_order=1, no_valid_event=1)
+        self.assertEqual(self.scene.psql("SELECT first_topic FROM orders WHERE order_id = 'o-7'"),
+            [(self.scene.deferred,)])
+        self.scene.psql("UPDATE orders SET driver_id = 'd8' WHERE order_id = 'o-7'")
+        self.scene.psql("UPDATE orders SET driver_id = 'd8', first_topic = 'x' WHERE order_id = 'o-1'")
+        self.scene.psql("UPDATE orders SET progress = 70, first_partition = 99 WHERE order_id = 'o-4'")
+        self.assertTrue(self.audit(code=0)["ok"])
+        lines = sum(findings(self.audit("--from-kafka", code=1)).values(), [])
+        self.assertEqual(sorted(line.split(" in the ledger")[0] for line in lines),
+            ["order o-1: driver_id is d8", "order o-4: progress is attempted", "order o-7: driver_id is d8"])
+
     def test_audit__from_kafka_misses_dead_letters(self):
         self.settle(self.EVENTS)
         places = {code: (record.partition, record.offset) for record in self.scene.read()

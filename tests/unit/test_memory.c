@@ -277,7 +277,7 @@ static void replay(struct result *o)
 					.valid_from_us = TIME_NONE,
 					.valid_to_us = INT64_MAX});
 	rules_seal(rules);
-	struct replay *r = replay_new(rules, "events");
+	struct replay *r = replay_new(rules, "events", "events.deferred");
 	struct audit_report *report = audit_report_new();
 	char ids[300][8];
 	for (int i = 0; i < 300; i++) {
@@ -291,7 +291,7 @@ static void replay(struct result *o)
 		replay_ledger_order(r, &row, i == 7, 0);
 		ENSURE(replay_record(r, &e));
 	}
-	replay_log_start(r, 0, 0);
+	replay_log_start(r, false, 0, 0);
 	replay_compare(r, report);
 	struct buf text = BUF_INIT;
 	audit_report_text(report, &text);

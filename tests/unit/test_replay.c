@@ -113,13 +113,13 @@ static void delivered_rejected(struct scene *s)
 
 static void log_starts_later(struct scene *s)
 {
-	replay_log_start(s->replay, 1, 11);
+	replay_log_start(s->replay, false, 1, 11);
 	replay_record(s->replay, &s->delivered);
 }
 
 static void log_starts_there(struct scene *s)
 {
-	replay_log_start(s->replay, 1, 10);
+	replay_log_start(s->replay, false, 1, 10);
 	no_created(s);
 }
 
@@ -194,11 +194,44 @@ static void progress_differs(struct scene *s)
 	s->row.state.progress = STATUS_FAILED;
 }
 
-static void in_another_topic(struct scene *s)
+static void first_elsewhere(struct scene *s)
 {
 	s->row.first_topic = SLICE_LITERAL("other");
 }
 
+static void first_nowhere(struct scene *s)
+{
+	s->row.first_topic = (struct slice){0};
+}
+
+static void first_beyond_partitions(struct scene *s)
+{
+	s->row.first_partition = 2;
+}
+
+static void first_below_partitions(struct scene *s)
+{
+	s->row.first_partition = -1;
+}
+
+static void first_deferred(struct scene *s)
+{
+	s->row.first_topic = SLICE_LITERAL("events.deferred");
+}
+
+static void all_logs_start_later(struct scene *s)
+{
+	replay_log_start(s->replay, true, 1, 11);
+	log_starts_later(s);
+}
+
+static void deferred_starts_there(struct scene *s)
+{
+	replay_log_start(s->replay, true, 1, 10);
+	no_created(s);
+}
+
+#define CREATED_ONLY "order o: progress is delivered in the ledger, created recomputed"
 
 static const struct {
 	const char *name;
@@ -216,9 +249,16 @@ static const struct {
 	{"rejected is apart", nothing, delivered_rejected, NULL, "database_rejected: 1"},
 	{"taken after a rejection", nothing, stranger_rejected, NULL, "database_rejected: 1"},
 	{"below the start", nothing, log_starts_later, NULL, "below the start of the log: 1"},
-	{"first in another topic", in_another_topic, no_created, NULL, "below the start of the log: 1"},
+	{"below the deferred start", first_deferred, all_logs_start_later, NULL, "below the start of the log: 1"},
+	{"first in another topic, equal", first_elsewhere, plain, NULL, NULL},
 
-	{"start is within the log", nothing, log_starts_there, "order o: progress is delivered in the ledger, created recomputed", NULL},
+	{"start is within the log", nothing, log_starts_there, CREATED_ONLY, NULL},
+	{"start is within the deferred log", first_deferred, deferred_starts_there, CREATED_ONLY, NULL},
+	{"a deferred log without a start", first_deferred, no_created, CREATED_ONLY, NULL},
+	{"first in another topic", first_elsewhere, no_created, CREATED_ONLY, NULL},
+	{"first in no topic", first_nowhere, no_created, CREATED_ONLY, NULL},
+	{"first in a partition that is not", first_beyond_partitions, no_created, CREATED_ONLY, NULL},
+	{"first in a partition below all", first_below_partitions, no_created, CREATED_ONLY, NULL},
 	{"no record", nothing, nothing, "order o: is in the ledger, and no record", NULL},
 	{"not in the ledger", nothing, stranger, "order x: is in the topic and not in the ledger", NULL},
 	{"amount", nothing, other_amount, "amount_minor is 7289 in the ledger, 7300 recomputed; points posted is 72 in the ledger, 73"
@@ -238,9 +278,9 @@ static const struct {
 START_TEST(test_replay__tells_differences_from_what_is_apart)
 {
 	struct rules *rules = make_rules();
-	struct scene s = {.replay = replay_new(rules, "events"), .row = row_of_both(), .points = 72, .credit = 7289,
+	struct scene s = {.replay = replay_new(rules, "events", "events.deferred"), .row = row_of_both(), .points = 72, .credit = 7289,
 	                  .created = event_of(STATUS_CREATED, 0), .delivered = delivered()};
-	replay_log_start(s.replay, 1, 0);
+	replay_log_start(s.replay, false, 1, 0);
 	scenes[_i].ledger(&s);
 	replay_ledger_order(s.replay, &s.row, s.points, s.credit);
 	scenes[_i].log(&s);
@@ -267,10 +307,10 @@ START_TEST(test_replay__many_orders)
 {
 	enum { COUNT = 20000 };
 	struct rules *rules = make_rules();
-	struct replay *replay = replay_new(rules, "events");
+	struct replay *replay = replay_new(rules, "events", "events.deferred");
 	struct order_row row = row_of_both();
 	struct event created = event_of(STATUS_CREATED, 0), last = delivered();
-	replay_log_start(replay, 1, 0);
+	replay_log_start(replay, false, 1, 0);
 	for (int pass = 0; pass < 2; pass++) {
 		for (int i = 0; i < COUNT; i++) {
 			char id[32];

@@ -8,14 +8,22 @@
 
 enum { TABLE_START = 1024 };
 
+/* Where each partition of a topic begins, by number. */
+struct log_starts {
+	struct slice topic;
+	int64_t *offsets;
+	size_t count;
+};
+
 struct replay_order {
 	struct slice order_id;
 	struct order_state ledger;
 	struct order_state found;
 	struct order_terms terms;
 	struct order_due posted;
+	const struct log_starts *first_log; /* NULL: of another topic */
+	int64_t first_partition;
 	int64_t first_offset;
-	int32_t first_partition; /* -1: in another topic */
 	bool in_ledger;
 	bool pending;
 	bool rejected;
@@ -23,25 +31,24 @@ struct replay_order {
 
 struct replay {
 	const struct rules *rules;
-	struct slice topic;
+	struct log_starts logs[2]; /* the topic's, the deferred topic's */
 	struct string_pool *strings;
 	struct replay_order *orders;
 	size_t count;
 	size_t capacity;
 	uint32_t *table; /* index into `orders` + 1; 0: free */
 	size_t table_size; /* a power of two, at least twice `count` */
-	int64_t *log_starts;
-	size_t log_count;
 	uint64_t conflicts;
 	uint64_t rejections;
 };
 
-struct replay *replay_new(const struct rules *rules, const char *topic)
+struct replay *replay_new(const struct rules *rules, const char *topic, const char *deferred_topic)
 {
 	struct replay *r = calloc(1, sizeof(*r));
 	ENSURE(r);
 	r->rules = rules;
-	r->topic = slice_of(topic);
+	r->logs[0].topic = slice_of(topic);
+	r->logs[1].topic = slice_of(deferred_topic);
 	r->strings = string_pool_new();
 	r->table_size = TABLE_START;
 	r->table = calloc(r->table_size, sizeof(*r->table));
@@ -54,7 +61,8 @@ void replay_free(struct replay *r)
 	string_pool_free(r->strings);
 	free(r->orders);
 	free(r->table);
-	free(r->log_starts);
+	for (int i = 0; i < 2; i++)
+		free(r->logs[i].offsets);
 	free(r);
 }
 
@@ -111,21 +119,24 @@ void replay_ledger_order(struct replay *r, const struct order_row *row, int64_t 
 	o->terms = row->terms;
 	o->terms.rule_id = string_pool_keep(r->strings, row->terms.rule_id);
 	o->posted = (struct order_due){points, order_credit_minor};
-	bool same_topic = slice_equal(row->first_topic, r->topic);
-	o->first_partition = same_topic ? (int32_t)row->first_partition : -1;
+	for (int i = 0; i < 2; i++)
+		if (slice_equal(row->first_topic, r->logs[i].topic))
+			o->first_log = &r->logs[i];
+	o->first_partition = row->first_partition;
 	o->first_offset = row->first_offset;
 }
 
-void replay_log_start(struct replay *r, int32_t partition, int64_t offset)
+void replay_log_start(struct replay *r, bool deferred, int32_t partition, int64_t offset)
 {
+	struct log_starts *log = &r->logs[deferred];
 	size_t index = (size_t)partition;
-	if (index >= r->log_count) {
-		r->log_starts = realloc(r->log_starts, (index + 1) * sizeof(*r->log_starts));
-		ENSURE(r->log_starts);
-		while (r->log_count <= index)
-			r->log_starts[r->log_count++] = 0;
+	if (index >= log->count) {
+		log->offsets = realloc(log->offsets, (index + 1) * sizeof(*log->offsets));
+		ENSURE(log->offsets);
+		while (log->count <= index)
+			log->offsets[log->count++] = 0;
 	}
-	r->log_starts[index] = offset;
+	log->offsets[index] = offset;
 }
 
 bool replay_record(struct replay *r, const struct event *e)
@@ -249,13 +260,13 @@ static void compare_order(const struct replay *r, const struct replay_order *o, 
 	compare_integer(out, "order credit posted", o->posted.order_credit_minor, due.order_credit_minor, INT64_MIN);
 }
 
-/* Whether its first records are beyond reach. */
-static bool below_start(const struct replay *r, const struct replay_order *o)
+/* Whether its first records are beyond reach. A first record in a topic or partition that does not exist is the row's
+ * word alone, which excuses nothing. */
+static bool below_start(const struct replay_order *o)
 {
-	if (!o->in_ledger || o->first_partition < 0)
-		return o->in_ledger;
-	size_t index = (size_t)o->first_partition;
-	return index >= r->log_count || o->first_offset < r->log_starts[index];
+	const struct log_starts *log = o->first_log;
+	return log && o->first_partition >= 0 && (size_t)o->first_partition < log->count &&
+	       o->first_offset < log->offsets[o->first_partition];
 }
 
 void replay_compare(struct replay *r, struct audit_report *report)
@@ -269,7 +280,7 @@ void replay_compare(struct replay *r, struct audit_report *report)
 			pending++;
 			continue;
 		}
-		if (below_start(r, o)) {
+		if (below_start(o)) {
 			unreachable++;
 			continue;
 		}

@@ -2,7 +2,7 @@
  * Recomputes orders from the records of the topics and compares them with the ledger's: facts, and what
  * they call for under the terms recorded on the order.
  *
- *     replay_new(rules, topic)
+ *     replay_new(rules, topic, deferred_topic)
  *     replay_ledger_order()   each order of the snapshot, once
  *     replay_log_start()      where each partition's log begins
  *     replay_record() / replay_pending() / replay_rejected()   each record of the log
@@ -21,13 +21,14 @@
 #include "worker/audit/report.h"
 
 struct replay;
-/* Borrows both. `topic`: in which orders are first seen. */
-struct replay *replay_new(const struct rules *rules, const char *topic);
+/* Borrows all. The topics: those that are read, in which orders are first seen. */
+struct replay *replay_new(const struct rules *rules, const char *topic, const char *deferred_topic);
 void replay_free(struct replay *r);
 
 /* `points`, `order_credit_minor`: the sums of the order's postings. Copies. */
 void replay_ledger_order(struct replay *r, const struct order_row *o, int64_t points, int64_t order_credit_minor);
-void replay_log_start(struct replay *r, int32_t partition, int64_t offset);
+/* `deferred`: of the deferred topic. */
+void replay_log_start(struct replay *r, bool deferred, int32_t partition, int64_t offset);
 
 /* A record below progress: the ledger must know it. Returns: false when it conflicts with its order, and the ledger
  * must not. */

@@ -185,8 +185,7 @@ static int read_topic(struct recomputing *c, const char *topic, bool deferred)
 			break;
 		c->until = progress_of(c, deferred, partition);
 		check_progress(c, topic, partition, &range);
-		if (!deferred)
-			replay_log_start(c->replay, partition, range.low);
+		replay_log_start(c->replay, deferred, partition, range.low);
 		code = topic_scan_read(c->cli, c->admin, topic, partition, &range, take_record, c);
 	}
 	for (size_t i = 0; code == EXIT_FINE && i < c->progress_count; i++)
@@ -235,7 +234,7 @@ int audit_from_kafka(struct cli *cli, struct pg *pg, const struct rules *rules, 
 	int code = topic_scan_open(cli, &c.admin);
 	if (code != EXIT_FINE)
 		return code;
-	c.replay = replay_new(rules, cli->options->kafka_topic);
+	c.replay = replay_new(rules, cli->options->kafka_topic, cli->options->kafka_deferred_topic);
 	c.letters = letters_new();
 	c.decoder = event_decoder_new(&decoding);
 	/* The snapshot first: whatever it holds came from records that are in the log by now. */
