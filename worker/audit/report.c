@@ -1,10 +1,12 @@
 #include "worker/audit/report.h"
 
 #include "common/ensure.h"
+#include "common/utf8.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { CHECKS_MAX = 32, APART_MAX = 8, LINE_MAX_BYTES = 512 };
 
@@ -60,12 +62,24 @@ void audit_examined(struct audit_report *r, uint64_t count)
 	current(r)->examined += count;
 }
 
-/* Keys are data, also of whoever tampered with it: nothing that a terminal would obey. */
+/* Keys are data, also of whoever tampered with it: nothing that a terminal would obey, C1 controls included, and no
+ * line of its own. A sequence that was cut is none. */
 static void make_printable(char *line)
 {
-	for (; *line; line++)
-		if ((unsigned char)*line < ' ' || *line == 0x7f)
-			*line = '?';
+	size_t len = strlen(line), kept = 0;
+	for (size_t at = 0; at < len;) {
+		uint32_t c = 0;
+		size_t bytes = utf8_read(line + at, len - at, &c);
+		bool control = c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029;
+		if (bytes == 0 || control) {
+			line[kept++] = '?';
+		} else {
+			memmove(line + kept, line + at, bytes);
+			kept += bytes;
+		}
+		at += bytes ? bytes : 1;
+	}
+	line[kept] = '\0';
 }
 
 void audit_wrong(struct audit_report *r, const char *format, ...)
