@@ -62,7 +62,8 @@ int order_settle(struct order *o, struct posting out[ORDER_POSTINGS_MAX])
 {
 	int count = 0;
 	if (o->targets.points != o->points) {
-		/* A reversal names the rule that had earned: an outcome that earns nothing pins nothing. */
+		/* A reversal names the rule that had earned, since an outcome that earns nothing pins nothing; after
+		 * another delivery it is that one's, none where no rule was in force. */
 		out[count++] = (struct posting){
 			.kind = KIND_POINTS,
 			.seq = ++o->points_seq,

@@ -11,7 +11,9 @@
  *   1. A asks Kafka for its commit, is slow     2. B is given the partition, settles, records, commits
  *   3. A claims the row at what Kafka said in 1
  * so neither a claim nor what is recorded under it sets the row back; else B's commit would be proof of loss. What was
- * settled in this history stays settled, wherever someone reads from.
+ * settled in this history stays settled, wherever someone reads from. Exempt are an operator's resets and accepted
+ * losses (settled_at), which are to set it back: a zombie that repeats one makes B's commit proof of loss, and the
+ * partition is read again in a new epoch.
  */
 #include "worker/ledger/store.h"
 
