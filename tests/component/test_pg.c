@@ -50,8 +50,7 @@ START_TEST(test_pg__parameters_arrive_as_they_were_put)
 	pg_put_text(p, (struct slice){0});
 	pg_put_text(p, SLICE_LITERAL(""));
 	pg_put_int8(p, INT64_MIN);
-	pg_put_bytes(p, "\0\1\377", 3);
-	check_text(pg, "SELECT concat_ws('|', $1, $2 IS NULL, $3 = '', $4, $5::bytea)", p, "grüße|t|t|-9223372036854775808|\\x0001ff");
+	check_text(pg, "SELECT concat_ws('|', $1, $2 IS NULL, $3 = '', $4)", p, "grüße|t|t|-9223372036854775808");
 
 	pg_params_clear(p);
 	pg_array_begin(p, PG_TEXT);
@@ -123,11 +122,6 @@ START_TEST(test_pg__rows_read_every_type)
 	ck_assert(slice_equal(pg_text(rows, 0, 6), SLICE_LITERAL("x")));
 	ck_assert_int_eq(pg_time(rows, 0, 7), INT64_C(946684800000001));
 	ck_assert_int_eq(pg_time(rows, 0, 8), INT64_MAX);
-	pg_rows_free(rows);
-
-	run(pg, "CREATE TEMP TABLE t (n int); INSERT INTO t SELECT generate_series(1, 7)");
-	expect(pg, pg_query(pg, "UPDATE t SET n = 0 WHERE n > 2", NULL, &rows), PG_OK, "update");
-	ck_assert_uint_eq(pg_rows_affected(rows), 5);
 	pg_rows_free(rows);
 	pg_close(pg);
 }
@@ -374,7 +368,7 @@ static const struct pg_statement begin = {"begin", "BEGIN"}, commit = {"commit",
 
 START_TEST(test_pg__pipeline_answers_in_order)
 {
-	static const struct pg_statement add = {"add", "INSERT INTO p SELECT unnest($1::int8[])"},
+	static const struct pg_statement add = {"add", "INSERT INTO p SELECT unnest($1::int8[]) RETURNING n"},
 	                                 sum = {"sum", "SELECT sum(n)::int8 FROM p"};
 	struct pg *pg = open_session(false);
 	struct pg_params *p = pg_params_new();
@@ -391,7 +385,8 @@ START_TEST(test_pg__pipeline_answers_in_order)
 		expect(pg, pg_flush(pg), PG_OK, "flush");
 		expect(pg, pg_receive(pg, NULL), PG_OK, "begin");
 		expect(pg, pg_receive(pg, &rows), PG_OK, "add");
-		ck_assert_uint_eq(pg_rows_affected(rows), 10);
+		ck_assert_uint_eq(pg_rows_count(rows), 10);
+		ck_assert_int_eq(pg_integer(rows, 9, 0), 10);
 		pg_rows_free(rows);
 		expect(pg, pg_send(pg, &sum, NULL), PG_OK, "sum");
 		expect(pg, pg_send(pg, &sum, NULL), PG_OK, "sum");

@@ -2,6 +2,7 @@
 #include "worker/ledger/store.h"
 
 #include "common/thread.h"
+#include "tests/lib/facts_equal.h"
 #include "tests/lib/ledger_stage.c"
 #include "tests/lib/postgres_proxy.c"
 #include "tests/lib/private_postgres.c"

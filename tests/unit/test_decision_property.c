@@ -4,6 +4,7 @@
  */
 #include "worker/ledger/posting.h"
 
+#include "tests/lib/facts_equal.h"
 #include "tests/lib/order_lives.c"
 
 #include <check.h>

@@ -1,5 +1,7 @@
 #include "worker/ledger/facts.h"
 
+#include "tests/lib/facts_equal.h"
+
 #include <check.h>
 
 #define T0 INT64_C(1700000000000000)

@@ -1,5 +1,7 @@
 #include "worker/ledger/posting.h"
 
+#include "tests/lib/facts_equal.h"
+
 #include <check.h>
 #include <stdio.h>
 

@@ -45,6 +45,4 @@ static inline bool facts_stale(const struct facts *f, const struct event *e)
 	return e->status < f->progress;
 }
 
-bool facts_equal(const struct facts *a, const struct facts *b);
-
 #endif

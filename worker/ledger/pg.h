@@ -65,7 +65,6 @@ void pg_params_free(struct pg_params *p);
 void pg_params_clear(struct pg_params *p);
 void pg_put_text(struct pg_params *p, struct slice value); /* absent: NULL */
 void pg_put_int8(struct pg_params *p, int64_t value);
-void pg_put_bytes(struct pg_params *p, const void *data, size_t len); /* bytea and uuid */
 /* Arrays: begin with the type, put each element, end. An element may be null. */
 enum pg_type { PG_TEXT = 25, PG_INT2 = 21, PG_INT4 = 23, PG_INT8 = 20, PG_TIMESTAMPTZ = 1184, PG_NUMERIC = 1700 };
 void pg_array_begin(struct pg_params *p, enum pg_type type);
@@ -81,7 +80,6 @@ void pg_array_end(struct pg_params *p);
 /* A result table; freed with pg_rows_free. */
 struct pg_rows;
 size_t pg_rows_count(const struct pg_rows *r);
-size_t pg_rows_affected(const struct pg_rows *r);
 bool pg_null(const struct pg_rows *r, size_t row, int column);
 struct slice pg_text(const struct pg_rows *r, size_t row, int column); /* also bytea, uuid; NULL: absent */
 int64_t pg_integer(const struct pg_rows *r, size_t row, int column);   /* int2, int4, int8, bool, oid; not NULL */

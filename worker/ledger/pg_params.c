@@ -96,13 +96,6 @@ void pg_put_int8(struct pg_params *p, int64_t value)
 	param_end(p);
 }
 
-void pg_put_bytes(struct pg_params *p, const void *data, size_t len)
-{
-	param_begin(p, 0);
-	buf_append(&p->data, data, len);
-	param_end(p);
-}
-
 static Oid array_of(enum pg_type type)
 {
 	switch (type) {

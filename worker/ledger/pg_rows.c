@@ -27,11 +27,6 @@ size_t pg_rows_count(const struct pg_rows *r)
 	return (size_t)PQntuples(r->result);
 }
 
-size_t pg_rows_affected(const struct pg_rows *r)
-{
-	return (size_t)strtoull(PQcmdTuples(r->result), NULL, 10);
-}
-
 /* libpq prints a warning and answers "" or NULL for a cell outside the table: our bug. */
 static void ensure_cell(const struct pg_rows *r, size_t row, int column)
 {
