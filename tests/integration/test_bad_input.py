@@ -13,7 +13,7 @@ import unittest
 
 from stack import Record, Scene, Session, data_folder, shared, wait_until
 from stack.events import BASE_RULES, Expected, delivered, event, ledger_totals
-from stack.traffic import encode
+from stack.traffic import encode, partition_count
 
 # What a publisher's own headers may be: binary, repeated, null, empty, and named like ours.
 HEADERS = [("trace", b"\x00\xff\x1e\x1f"), ("again", b"1"), ("again", b"2"), ("null", None), ("empty", b""),
@@ -362,11 +362,16 @@ class BadInputTest(unittest.TestCase):
         self.assert_letter(letters["0"], sent, "not_json", "", worker.pid, letters["0"].header("dw_attempts"))
 
     def test_bad_input__topic_of_dead_letters_missing(self):
+        """It is there at the start, else `run` would wait for it, and goes then."""
         scene = self.scene(partitions=1)
         dlq = f"{scene.name}-later"
+        scene.stack.create_topic(dlq, 1)
         # The client takes an unknown topic for one that is still being made for that long.
         options = {"kafka.dlq_topic": dlq, "kafka.producer.topic.metadata.propagation.max.ms": 500}
         with scene.worker(**options) as worker:
+            worker.wait_ready()
+            scene.stack.delete_topic(dlq)
+            wait_until(lambda: partition_count(scene.stack.brokers, dlq) == 0, 10, f"{dlq} is still there")
             self.assert_waits_for_dlq(scene, worker, dlq, lambda: scene.stack.create_topic(dlq, 1))
 
     # naughty strings
