@@ -22,7 +22,7 @@ enum { INTERVAL_MS = 20, PARTITIONS = 8 };
 /* ---- the brokers ---- */
 
 struct log {
-	int64_t low, high;
+	int64_t low, high, committed;
 	int64_t first_us;    /* time of the record that a look finds; -1: a record without one; -2: a gap to the end */
 	bool silent, hanging, damaged;
 	int asked, looked;
@@ -60,6 +60,20 @@ int kafka_admin_partition_count(struct kafka_admin *a, const char *topic, int ti
 {
 	(void)a, (void)topic, (void)timeout_ms;
 	return 1;
+}
+
+enum kafka_answer kafka_admin_committed(struct kafka_admin *a, struct kafka_committed *entries, size_t count,
+					int timeout_ms)
+{
+	ck_assert_ptr_null(a);
+	ck_assert_uint_eq(count, 1);
+	ck_assert_int_gt(timeout_ms, 0);
+	mutex_lock(&lock);
+	struct log *log = &logs[entries[0].partition];
+	bool silent = log->silent;
+	entries[0].offset = log->committed;
+	mutex_unlock(&lock);
+	return silent ? KAFKA_UNAVAILABLE : KAFKA_OK;
 }
 
 enum kafka_answer kafka_admin_watermarks(struct kafka_admin *a, const char *topic, int32_t partition, int timeout_ms,
@@ -253,6 +267,24 @@ START_TEST(test_lag__arithmetic_table)
 }
 END_TEST
 
+START_TEST(test_lag__the_commit_is_asked_for_while_the_owner_waits)
+{
+	struct partition_lag p;
+
+	partition_lag_init(&p);
+	p.position = (struct lag_position){.committed = LAG_UNKNOWN, .uncommitted_us = -1, .next = -1, .state = "resolving"};
+	p.low = 40, p.high = 100, p.answered_us = FRESH;
+	ck_assert_int_eq(partition_lag_offsets(&p, NOW_MONO, STALE), -1);
+	p.asked = -1; /* Kafka has none */
+	ck_assert_int_eq(partition_lag_offsets(&p, NOW_MONO, STALE), 60);
+	p.asked = 90;
+	ck_assert_int_eq(partition_lag_offsets(&p, NOW_MONO, STALE), 10);
+	ck_assert_int_eq(partition_lag_committed(&p), 90);
+	p.position.committed = 95; /* the owner knows better from now on */
+	ck_assert_int_eq(partition_lag_offsets(&p, NOW_MONO, STALE), 5);
+}
+END_TEST
+
 START_TEST(test_lag__seconds_grow_with_the_clock_alone)
 {
 	struct partition_lag p;
@@ -380,6 +412,22 @@ START_TEST(test_lag__silence_makes_unknown_and_an_answer_known)
 }
 END_TEST
 
+/* A partition that waits for PostgreSQL to say where it starts. */
+START_TEST(test_lag__of_who_waits_for_its_start_is_known)
+{
+	set_log(0, (struct log){.low = 0, .high = 100, .committed = 70, .first_us = -1});
+	set_log(1, (struct log){.low = 20, .high = 100, .committed = -1, .first_us = -1});
+	for (int p = 0; p < 2; p++)
+		lag_publish("events", p, &(struct lag_position){.committed = LAG_UNKNOWN, .uncommitted_us = -1, .next = -1,
+								.state = "resolving"});
+	begin();
+	wait_shown("consumer_lag", 0, true, 30);
+	wait_shown("consumer_committed_offset", 0, true, 70);
+	wait_shown("consumer_lag", 1, true, 80);
+	end();
+}
+END_TEST
+
 START_TEST(test_lag__a_dead_broker_hides_no_others)
 {
 	for (int p = 0; p < PARTITIONS; p++) {
@@ -501,6 +549,7 @@ int main(void)
 	TCase *tc = tcase_create("lag");
 	tcase_set_timeout(tc, 30);
 	tcase_add_loop_test(tc, test_lag__arithmetic_table, 0, ROWS(lag_rows));
+	tcase_add_test(tc, test_lag__the_commit_is_asked_for_while_the_owner_waits);
 	tcase_add_test(tc, test_lag__seconds_grow_with_the_clock_alone);
 	tcase_add_test(tc, test_lag__unknown_is_left_out);
 	tcase_add_test(tc, test_lag__all_families_of_a_partition);
@@ -508,6 +557,7 @@ int main(void)
 	tcase_add_test(tc, test_lag__a_gap_at_the_end_is_no_lag);
 	tcase_add_test(tc, test_lag__is_right_while_the_brokers_hang);
 	tcase_add_test(tc, test_lag__silence_makes_unknown_and_an_answer_known);
+	tcase_add_test(tc, test_lag__of_who_waits_for_its_start_is_known);
 	tcase_add_test(tc, test_lag__a_dead_broker_hides_no_others);
 	tcase_add_test(tc, test_lag__a_damaged_log_is_an_answer);
 	tcase_add_test(tc, test_lag__series_go_with_the_partition);

@@ -150,12 +150,35 @@ static bool look(const char *topic, int32_t partition, int64_t base)
 	return true;
 }
 
+/* Asks for the commit of a partition whose owner waits for PostgreSQL before it does. */
+static enum kafka_answer ask_committed(const char *topic, int32_t partition)
+{
+	struct kafka_committed committed = {.topic = topic, .partition = partition};
+
+	mutex_lock(&self.lock);
+	struct lag_row *row = find_row(topic, partition);
+	bool unknown = row && row->lag.position.committed == LAG_UNKNOWN;
+	mutex_unlock(&self.lock);
+	if (!unknown)
+		return KAFKA_OK;
+	enum kafka_answer answer = kafka_admin_committed(self.admin, &committed, 1, WATERMARKS_TIMEOUT_MS);
+	if (answer != KAFKA_OK)
+		return answer;
+	mutex_lock(&self.lock);
+	row = find_row(topic, partition);
+	if (row)
+		row->lag.asked = committed.offset;
+	mutex_unlock(&self.lock);
+	return KAFKA_OK;
+}
+
 /* Asks for one partition's log. Takes no lock while it waits: the row may be gone afterwards. */
 static enum kafka_answer ask(const char *topic, int32_t partition)
 {
 	int64_t low, high, base = -1;
-	enum kafka_answer answer =
-		kafka_admin_watermarks(self.admin, topic, partition, WATERMARKS_TIMEOUT_MS, &low, &high);
+	enum kafka_answer answer = ask_committed(topic, partition);
+	if (answer == KAFKA_OK)
+		answer = kafka_admin_watermarks(self.admin, topic, partition, WATERMARKS_TIMEOUT_MS, &low, &high);
 	if (answer != KAFKA_OK)
 		return answer;
 
@@ -333,7 +356,7 @@ static bool row_value(const struct partition_lag *p, enum family family, const s
 		*value = (double)partition_lag_end(p, now->mono_us, now->stale_us);
 		return *value >= 0;
 	case FAMILY_COMMITTED:
-		*value = (double)p->position.committed;
+		*value = (double)partition_lag_committed(p);
 		return *value >= 0;
 	case FAMILY_PAUSED:
 		*value = p->position.paused;

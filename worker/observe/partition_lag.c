@@ -4,6 +4,7 @@ void partition_lag_init(struct partition_lag *p)
 {
 	*p = (struct partition_lag){
 		.position = {.committed = -1, .uncommitted_us = -1, .next = -1, .state = ""},
+		.asked = LAG_UNKNOWN,
 		.low = -1,
 		.high = -1,
 		.answered_us = -1,
@@ -13,11 +14,18 @@ void partition_lag_init(struct partition_lag *p)
 	};
 }
 
+int64_t partition_lag_committed(const struct partition_lag *p)
+{
+	return p->position.committed == LAG_UNKNOWN ? p->asked : p->position.committed;
+}
+
 int64_t partition_lag_base(const struct partition_lag *p)
 {
-	if (p->position.committed >= 0)
-		return p->position.committed;
-	if (p->position.committed == LAG_UNKNOWN)
+	int64_t committed = partition_lag_committed(p);
+
+	if (committed >= 0)
+		return committed;
+	if (committed == LAG_UNKNOWN)
 		return -1;
 	return p->answered_us >= 0 ? p->low : -1;
 }

@@ -12,6 +12,7 @@
 
 struct partition_lag {
 	struct lag_position position;
+	int64_t asked;           /* Kafka's commit, asked for while the owner does not know it; as lag_position.committed */
 	int64_t low, high;       /* the log's start and end; good only with answered_us */
 	int64_t answered_us;     /* monotonic, when the brokers last told them; -1: never */
 	/* The look at the first record from `seen_at` on: its time, or -1 when there was none below seen_next. */
@@ -21,6 +22,9 @@ struct partition_lag {
 };
 
 void partition_lag_init(struct partition_lag *p);
+
+/* Position last committed to Kafka, as lag_position has it. */
+int64_t partition_lag_committed(const struct partition_lag *p);
 
 /* The first offset that is not committed: the log's start while nothing is. Returns: -1 while unknown. */
 int64_t partition_lag_base(const struct partition_lag *p);
