@@ -154,11 +154,11 @@ def run_executable(suite, name, path):
 
 
 def run_c_suite(suite, options):
-    """Unit tests by as many at a time as there are cores; component tests start servers and go one by one."""
+    """As many at a time as there are cores, which component tests, with servers of their own, mostly wait beside."""
     sources = sorted(name[:-2] for name in os.listdir(os.path.join(TESTS, suite))
         if name.startswith("test_") and name.endswith(".c") and wanted(name, options.only))
     count = Count()
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() if suite == "unit" else 1) as pool:
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count() if suite == "unit" else min(2, os.cpu_count())) as pool:
         runs = [pool.submit(run_executable, suite, name, os.path.join(options.build, "tests", suite, name))
             for name in sources]
         try:
