@@ -339,7 +339,9 @@ static bool is_over(const struct consumer *c)
 static void *run(void *argument)
 {
 	struct consumer *c = argument;
-	c->heart = heart_start("consumer", CONSUMER_SILENCE_US, clock_mono_us());
+	char name[16];
+	snprintf(name, sizeof(name), "consumer-%u", (unsigned)c->index % 1000);
+	c->heart = heart_start(name, CONSUMER_SILENCE_US, clock_mono_us());
 	struct kafka_event event;
 	while (!is_over(c) && !atomic_load(&c->fatal)) {
 		int64_t now_us = clock_mono_us();
