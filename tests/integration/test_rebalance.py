@@ -163,10 +163,12 @@ class RebalanceTest(unittest.TestCase):
         slow = {"workers": 1, "batch.max": 10, "inflight.max": 1000}
         with scene.worker(**slow) as frozen, scene.worker() as successor:
             self.wait_shared(frozen, successor)
+            scene.slow_down(0.02)
             flow = Flow(scene)
             flow.send(6000)
-            frozen.wait_until(lambda m: m.value("records_settled_total") > 0 and m.value("records_in_flight") > 0, 20)
+            frozen.wait_until(lambda m: m.value("records_settled_total") > 0 and m.value("records_in_flight") > 100, 20)
             frozen.freeze()
+            scene.psql("DROP TRIGGER dawdle ON orders")
             self.wait_assigned(successor, ALL, ALL)
             scene.wait_settled(successor)
             self.assert_exact(scene, flow.expected)
