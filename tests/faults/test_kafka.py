@@ -469,13 +469,18 @@ class DamageTest(FaultCase):
         self.assertEqual({row["partition"]: (row["lag"], row["lag_seconds"]) for row in rows
             if row["topic"] == scene.topic}, {0: (40, None), 1: (0, 0)})
 
+    @staticmethod
+    def produce_batches(scene):
+        """Three of twenty records in partition 0, one in partition 1. Returns their events."""
+        batches = [[delivered(f"{name}-{i}", 4321) for i in range(20)]
+            for name in ("before", "damaged", "behind", "beside")]
+        for batch in batches:
+            scene.produce(batch, partition=int(batch is batches[-1]))
+        return batches
+
     def test_damage__a_batch_with_a_wrong_checksum_is_not_passed(self):
         scene = self.scene(partitions=2)
-        before, damaged, behind, beside = ([delivered(f"{name}-{i}", 4321) for i in range(20)]
-            for name in ("before", "damaged", "behind", "beside"))
-        for batch in (before, damaged, behind):
-            scene.produce(batch, partition=0)
-        scene.produce(beside, partition=1)
+        before, damaged, behind, beside = self.produce_batches(scene)
         good, bad = (b'"damaged-7","status":"delivered","timestamp":"%s' % stamp for stamp in (b"2026", b"2025"))
         self.restart_with(scene, good, bad)
         with scene.worker() as worker, Vitals(worker) as vitals:
@@ -515,11 +520,7 @@ class DamageTest(FaultCase):
     def test_damage__that_the_broker_itself_finds(self):
         """A length that no batch has: the broker answers a fetch from there with an error of its own."""
         scene = self.scene(partitions=2)
-        before, damaged, behind, beside = ([delivered(f"{name}-{i}", 4321) for i in range(20)]
-            for name in ("before", "damaged", "behind", "beside"))
-        for batch in (before, damaged, behind):
-            scene.produce(batch, partition=0)
-        scene.produce(beside, partition=1)
+        before, damaged, behind, beside = self.produce_batches(scene)
         with open(self.path(scene), "rb") as log:
             content = log.read()
         second = LOG_OVERHEAD + struct.unpack_from(">i", content, 8)[0]
