@@ -71,9 +71,12 @@ class RebalanceTest(unittest.TestCase):
             f"{worker.name} with {least} to {most} partitions")
 
     def wait_shared(self, one, other):
-        for worker in (one, other):
-            self.wait_assigned(worker, 1, ALL - 1)
-        self.wait_assigned(one, 1, ALL - 1)
+        """Both live, and have partitions at the same moment."""
+
+        def has_some(metrics):
+            return 1 <= metrics.value("assigned_partitions") <= ALL - 1
+
+        one.wait_until(lambda metrics: has_some(metrics) and has_some(other.metrics()), 30, "partitions for both")
 
     def wait_no_lag(self, scene, *workers):
         for worker in workers:
