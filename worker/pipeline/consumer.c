@@ -294,7 +294,8 @@ static void publish_partition(const struct partition *p)
 	                                          p->state == PARTITION_RESOLVING,
 	                                .state = partition_state_name(p->state)};
 	int64_t oldest;
-	/* With PostgreSQL away that is for long, and the log's start would be a lag of days that is none: it is asked for. */
+	/* With PostgreSQL away that is for long, and counted from the log's start the lag would be days that are none:
+	 * lag.c asks. */
 	if (p->state == PARTITION_RESOLVING && p->committed < 0)
 		position.committed = LAG_UNKNOWN;
 	/* Only while the oldest unsettled record is the first uncommitted one. */

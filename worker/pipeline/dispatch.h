@@ -23,7 +23,8 @@ void dispatch_put(struct dispatch *d, struct record *r);
 
 /*
  * Waits until there is a record in the shard, `deadline_us` (monotonic) has passed, or the queue is closed; then
- * takes what is there, at most `max`. Before `full_until_us` (monotonic; 0: never) it takes nothing less than `max`.
+ * takes what is there, at most `max`. Before `full_until_us` (monotonic; 0: never) it takes nothing less than `max`,
+ * while the queue is open.
  * Returns: false when closed and empty.
  */
 bool dispatch_take(struct dispatch *d, size_t shard, size_t max, int64_t full_until_us, int64_t deadline_us,

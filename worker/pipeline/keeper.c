@@ -113,8 +113,8 @@ static const struct offset_range *accepted_for(const struct keeper *k, const str
 }
 
 /*
- * What Kafka knows of the partitions. One without a leader does not keep the others from starting: it is not answered, and
- * asked again. Returns: how many of `assignments` there are, in the order of the entries that are answered.
+ * What Kafka knows of the partitions. One without a leader does not keep the others from starting: it is not answered,
+ * and asked again. Returns: how many of `assignments` there are, in the order of the entries that are answered.
  */
 static size_t ask_kafka(struct keeper *k, struct keeper_job *job, struct kafka_committed *committed,
                         struct store_assignment *assignments)
@@ -123,9 +123,12 @@ static size_t ask_kafka(struct keeper *k, struct keeper_job *job, struct kafka_c
 		const struct partition *p = job->entries[i].partition;
 		committed[i] = (struct kafka_committed){.topic = p->topic, .partition = p->partition};
 	}
+	if (kafka_admin_committed(k->admin, committed, job->count, KAFKA_TIMEOUT_MS) != KAFKA_OK) {
+		LOG(LOG_WARN, "kafka does not tell where partitions start", LOG_S("reason", kafka_admin_error(k->admin)));
+		return 0;
+	}
 	size_t count = 0, silent = 0;
-	enum kafka_answer answer = kafka_admin_committed(k->admin, committed, job->count, KAFKA_TIMEOUT_MS);
-	for (size_t i = 0; answer == KAFKA_OK && i < job->count; i++) {
+	for (size_t i = 0; i < job->count && silent < SILENT_MAX; i++) { /* others wait for us, too */
 		struct keeper_entry *e = &job->entries[i];
 		const struct partition *p = e->partition;
 		struct store_assignment *a = &assignments[count];
@@ -133,19 +136,16 @@ static size_t ask_kafka(struct keeper *k, struct keeper_job *job, struct kafka_c
 		        .topic = p->topic, .partition = p->partition, .accepted = accepted_for(k, p)};
 		a->facts.committed = committed[i].offset;
 		a->facts.marked = commit_mark_parse(committed[i].metadata, &a->mark);
-		enum kafka_answer asked = kafka_admin_watermarks(k->admin, p->topic, p->partition, KAFKA_TIMEOUT_MS,
-		                                                 &a->facts.log_start, &a->facts.log_end);
-		e->answered = asked == KAFKA_OK;
-		count += e->answered;
-		if (e->answered)
+		e->answered = kafka_admin_watermarks(k->admin, p->topic, p->partition, KAFKA_TIMEOUT_MS,
+		                                     &a->facts.log_start, &a->facts.log_end) == KAFKA_OK;
+		if (e->answered) {
+			count++;
 			continue;
+		}
+		silent++;
 		LOG(LOG_WARN, "kafka does not tell where a partition starts", LOG_S("topic", p->topic),
 		    LOG_I("partition", p->partition), LOG_S("reason", kafka_admin_error(k->admin)));
-		if (++silent >= SILENT_MAX)
-			break; /* others wait for us, too */
 	}
-	if (answer != KAFKA_OK)
-		LOG(LOG_WARN, "kafka does not tell where partitions start", LOG_S("reason", kafka_admin_error(k->admin)));
 	return count;
 }
 

@@ -37,7 +37,8 @@ bool pipeline_has_left(const struct pipeline *p);
 /* To be called when pipeline_has_left. Returns: whether all was settled and committed; if not, records are in flight
  * somewhere: the process must end. */
 must_use bool pipeline_join(struct pipeline *p);
-/* Takes the rest down and frees all, after pipeline_join was true. Waits for what threads ask servers just now. Thread: any. */
+/* Takes the rest down and frees all, after pipeline_join was true. Waits for what threads ask servers just now.
+ * Thread: any. */
 void pipeline_stop(struct pipeline *p);
 
 #endif
