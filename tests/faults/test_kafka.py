@@ -525,6 +525,7 @@ class DamageTest(FaultCase):
             content = log.read()
         second = LOG_OVERHEAD + struct.unpack_from(">i", content, 8)[0]
         good = content[second : second + LOG_OVERHEAD + 9]  # offset, length; epoch, format, checksum
+        self.assertEqual(struct.unpack_from(">q", good), (20,), "each call's records are one batch")
         bad = good[:8] + struct.pack(">i", 5) + good[LOG_OVERHEAD:]
         self.restart_with(scene, good, bad)
         with scene.worker() as worker, Vitals(worker) as vitals:

@@ -142,7 +142,8 @@ static rd_kafka_t *open_producer(const char *brokers, rd_kafka_resp_err_t *failu
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	set(conf, "acks", "all");
-	set(conf, "linger.ms", "5");
+	/* The flush waits for none of it. */
+	set(conf, "linger.ms", "1000");
 	set(conf, "message.max.bytes", "10000000");
 	set(conf, name, value);
 	/* One request at a time: a retry must not reorder. */
@@ -169,16 +170,33 @@ static void flush(rd_kafka_t *client, const char *topic, const rd_kafka_resp_err
 		die(topic, late ? "not all was delivered in time" : rd_kafka_err2str(*failure));
 }
 
+/*
+ * What one call sends to a partition is one batch, unless that is full before: damage of a batch is planted by its
+ * offset. librdkafka hands records over one by one while it learns of their topic, and sends what it has meanwhile.
+ */
+static rd_kafka_topic_t *know_topic(rd_kafka_t *client, const char *name)
+{
+	const struct rd_kafka_metadata *metadata;
+	rd_kafka_topic_t *topic = rd_kafka_topic_new(client, name, NULL);
+	rd_kafka_resp_err_t err = rd_kafka_metadata(client, 0, topic, &metadata, LIMIT_MS);
+	if (err)
+		die(name, rd_kafka_err2str(err));
+	rd_kafka_metadata_destroy(metadata);
+	return topic;
+}
+
 static void produce(const char *brokers, const char *topic, const char *codec)
 {
 	rd_kafka_resp_err_t failure = RD_KAFKA_RESP_ERR_NO_ERROR;
 	rd_kafka_t *client = open_producer(brokers, &failure, "compression.codec", codec);
+	rd_kafka_topic_t *known = know_topic(client, topic);
 	char *text = NULL;
 	size_t size = 0;
 	for (intptr_t line = 0; next_line(&text, &size); line++)
 		send_line(client, topic, text, line);
 	free(text);
 	flush(client, topic, &failure);
+	rd_kafka_topic_destroy(known);
 	rd_kafka_destroy(client);
 }
 
