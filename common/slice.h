@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 struct slice {
@@ -39,6 +40,16 @@ static inline int slice_compare(struct slice a, struct slice b)
 static inline bool slice_equal(struct slice a, struct slice b)
 {
 	return a.len == b.len && slice_compare(a, b) == 0;
+}
+
+/* FNV-1a, its halves folded so that the low bits are as good as the high ones. Whoever chooses the bytes can make
+ * them collide: for tables where that costs time and no more. */
+static inline uint64_t slice_hash(struct slice s)
+{
+	uint64_t hash = UINT64_C(14695981039346656037);
+	for (size_t i = 0; i < s.len; i++)
+		hash = (hash ^ (uint8_t)s.data[i]) * UINT64_C(1099511628211);
+	return hash ^ hash >> 32;
 }
 
 #endif

@@ -65,15 +65,6 @@ static void *run(void *argument)
 	return NULL;
 }
 
-/* As the worker's queue has it: an order's events go to one connection. */
-static size_t connection_of(struct slice order_id, size_t connections)
-{
-	uint64_t hash = UINT64_C(14695981039346656037);
-	for (size_t i = 0; i < order_id.len; i++)
-		hash = (hash ^ (uint8_t)order_id.data[i]) * UINT64_C(1099511628211);
-	return (size_t)((hash ^ hash >> 32) % connections);
-}
-
 static void share_out(const struct event_lines *lines, struct load *loads, size_t connections)
 {
 	for (size_t i = 0; i < connections; i++) {
@@ -81,7 +72,8 @@ static void share_out(const struct event_lines *lines, struct load *loads, size_
 		ENSURE(loads[i].events);
 	}
 	for (size_t i = 0; i < lines->count; i++) {
-		struct load *load = &loads[connection_of(lines->events[i].order_id, connections)];
+		/* As the worker's queue has it: an order's events go to one connection. */
+		struct load *load = &loads[slice_hash(lines->events[i].order_id) % connections];
 		load->events[load->count++] = &lines->events[i];
 	}
 }

@@ -204,14 +204,6 @@ struct seen {
 	bool repeat;    /* filled by mark_repeats */
 };
 
-static uint64_t hash_of(struct slice s)
-{
-	uint64_t hash = UINT64_C(14695981039346656037);
-	for (size_t i = 0; i < s.len; i++)
-		hash = (hash ^ (uint8_t)s.data[i]) * UINT64_C(1099511628211);
-	return hash ^ hash >> 32;
-}
-
 static int compare_orders(const void *left, const void *right)
 {
 	const struct seen *a = left, *b = right;
@@ -231,7 +223,7 @@ static struct seen *see(const struct generate_options *o)
 	struct generated record;
 	ck_assert_ptr_nonnull(all);
 	for (int64_t i = 0; generator_next(g, &record); i++)
-		all[i] = (struct seen){hash_of(record.key), hash_of(record.value), i, false};
+		all[i] = (struct seen){slice_hash(record.key), slice_hash(record.value), i, false};
 	generator_free(g);
 	return all;
 }

@@ -68,7 +68,7 @@ void replay_free(struct replay *r)
 
 static uint32_t *find_place(const struct replay *r, struct slice order_id)
 {
-	size_t at = (size_t)string_hash(order_id) & (r->table_size - 1);
+	size_t at = (size_t)slice_hash(order_id) & (r->table_size - 1);
 	while (r->table[at] && !slice_equal(r->orders[r->table[at] - 1].order_id, order_id))
 		at = (at + 1) & (r->table_size - 1);
 	return &r->table[at];

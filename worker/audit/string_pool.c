@@ -20,14 +20,6 @@ struct string_pool {
 	size_t count;
 };
 
-uint64_t string_hash(struct slice text)
-{
-	uint64_t hash = UINT64_C(0xcbf29ce484222325);
-	for (size_t i = 0; i < text.len; i++)
-		hash = (hash ^ (uint8_t)text.data[i]) * UINT64_C(0x100000001b3);
-	return hash ^ hash >> 32; /* the low bits pick the place */
-}
-
 struct string_pool *string_pool_new(void)
 {
 	struct string_pool *p = calloc(1, sizeof(*p));
@@ -51,7 +43,7 @@ void string_pool_free(struct string_pool *p)
 
 static struct slice *find_place(struct slice *table, size_t capacity, struct slice text)
 {
-	size_t at = (size_t)string_hash(text) & (capacity - 1);
+	size_t at = (size_t)slice_hash(text) & (capacity - 1);
 	while (slice_present(table[at]) && !slice_equal(table[at], text))
 		at = (at + 1) & (capacity - 1);
 	return &table[at];

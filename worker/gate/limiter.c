@@ -27,18 +27,10 @@ void limiter_set_share(struct limiter *l, double share, int64_t now_us)
 	l->share = share > 1 ? 1 : share > 0 ? share : 0;
 }
 
-/* FNV-1a. Whoever crafts ids that collide forgives other partners' debts while Redis is away: no more. */
-static size_t hash(struct slice id)
-{
-	uint64_t h = UINT64_C(14695981039346656037);
-	for (size_t i = 0; i < id.len; i++)
-		h = (h ^ (unsigned char)id.data[i]) * UINT64_C(1099511628211);
-	return (size_t)(h ^ h >> 32);
-}
-
+/* Whoever crafts ids that collide forgives other partners' debts while Redis is away: no more. */
 static struct limiter_entry *find(struct limiter *l, struct slice id)
 {
-	struct limiter_entry *set = l->entries[hash(id) & (LIMITER_SETS - 1)];
+	struct limiter_entry *set = l->entries[slice_hash(id) & (LIMITER_SETS - 1)];
 	struct limiter_entry *victim = &set[0];
 	for (int i = 0; i < LIMITER_WAYS; i++) {
 		struct limiter_entry *e = &set[i];

@@ -46,14 +46,10 @@ void dispatch_free(struct dispatch *d)
 	free(d);
 }
 
-/* FNV-1a, folded: order ids are not chosen to collide against us, and if they were, one worker would be
- * busier than the others, no more. */
+/* Order ids that were chosen to collide would make one worker busier than the others, no more. */
 static size_t shard_of(const struct dispatch *d, struct slice order_id)
 {
-	uint64_t hash = UINT64_C(14695981039346656037);
-	for (size_t i = 0; i < order_id.len; i++)
-		hash = (hash ^ (uint8_t)order_id.data[i]) * UINT64_C(1099511628211);
-	return (size_t)((hash ^ hash >> 32) % d->count);
+	return (size_t)(slice_hash(order_id) % d->count);
 }
 
 void dispatch_put(struct dispatch *d, struct record *r)
