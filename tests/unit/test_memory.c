@@ -279,7 +279,7 @@ static void replay(struct result *o)
 	rules_seal(rules);
 	struct replay *r = replay_new(rules, "events", "events.deferred");
 	struct audit_report *report = audit_report_new();
-	char ids[300][8];
+	char ids[300][16];
 	for (int i = 0; i < 300; i++) {
 		snprintf(ids[i], sizeof(ids[i]), "o%d", i);
 		struct event e = {

@@ -116,7 +116,7 @@ static bool source_place(const struct recomputing *c, const struct kafka_record 
 
 static enum error_code code_of_name(struct slice name)
 {
-	for (int code = ERROR_NONE + 1; code < ERROR_CODE_COUNT; code++)
+	for (enum error_code code = ERROR_NONE + 1; code < ERROR_CODE_COUNT; code++)
 		if (slice_equal(name, slice_of(error_code_name(code))))
 			return code;
 	return ERROR_NONE;
