@@ -17,7 +17,7 @@ STAGES = (
     ("Redis", r"worker/gate/"),
     ("decide", r"worker/ledger/(ledger|decision|facts|posting|rules|rules_store)\.c"),
     ("settle", r"worker/pipeline/(settle|keeper|rebalance|pipeline)\.c|worker/ledger/(store_progress|start_rule)\.c"),
-    ("encode", r"worker/ledger/(store|store_batch|pg_params)\.c"),
+    ("encode", r"worker/ledger/(store|store_(begin|commit)|pg_params)\.c"),
     ("libpq", r"worker/ledger/pg"),
     ("copies", r"worker/pipeline/(outbox|copy)\.c|worker/kafka/kafka_producer\.c"),
 )

@@ -145,6 +145,9 @@ static enum pg_result error_of(struct pg *pg, const PGresult *answer)
 	/* Read-only now, by demotion or an operator: another connection goes to the server that is not, or waits for it. */
 	if (strcmp(sqlstate, "25006") == 0)
 		pg->dead = true;
+	const char *constraint = PQresultErrorField(answer, PG_DIAG_CONSTRAINT_NAME);
+	if (strcmp(sqlstate, "23505") == 0 && constraint && strcmp(constraint, PG_ORDERS_KEY) == 0)
+		return PG_STALE;
 	return pg_result_of_sqlstate(sqlstate);
 }
 

@@ -24,7 +24,8 @@ enum pg_result {
 	PG_OK = 0,
 	PG_RETRY = -1,     /* connection, shutdown, serialization, deadlock, lock or statement timeout, out of
 	                      resources, read-only: the same again later; after a lost COMMIT the outcome is unknown */
-	PG_STALE = -2,     /* DW001: an order changed since it was read; read again, at once */
+	PG_STALE = -2,     /* DW001, or 23505 of the orders' key: an order changed, or came to be, since it was
+	                      read; read again, at once */
 	PG_REJECTED = -3,  /* SQLSTATE class 22 or 23: the data */
 	PG_UNUSABLE = -4,  /* anything else (no such table, no privilege, wrong password): waits for an operator */
 };
@@ -66,11 +67,14 @@ void pg_params_clear(struct pg_params *p);
 void pg_put_text(struct pg_params *p, struct slice value); /* absent: NULL */
 void pg_put_int8(struct pg_params *p, int64_t value);
 /* Arrays: begin with the type, put each element, end. An element may be null. */
-enum pg_type { PG_TEXT = 25, PG_INT2 = 21, PG_INT4 = 23, PG_INT8 = 20, PG_TIMESTAMPTZ = 1184, PG_NUMERIC = 1700 };
+enum pg_type {
+	PG_TEXT = 25, PG_INT2 = 21, PG_INT4 = 23, PG_INT8 = 20, PG_TID = 27, PG_TIMESTAMPTZ = 1184, PG_NUMERIC = 1700,
+};
 void pg_array_begin(struct pg_params *p, enum pg_type type);
 void pg_array_null(struct pg_params *p);
 void pg_array_text(struct pg_params *p, struct slice value); /* absent: null */
 void pg_array_integer(struct pg_params *p, int64_t value);   /* int2, int4, int8: ENSUREs that it fits */
+void pg_array_tid(struct pg_params *p, uint64_t tid);        /* as tid_cache.h has it */
 void pg_array_time(struct pg_params *p, int64_t unix_us);    /* timestamptz */
 void pg_array_sum(struct pg_params *p, __int128 value);      /* numeric, >= 0 */
 void pg_array_end(struct pg_params *p);
@@ -84,6 +88,9 @@ bool pg_null(const struct pg_rows *r, size_t row, int column);
 struct slice pg_text(const struct pg_rows *r, size_t row, int column); /* also bytea, uuid; NULL: absent */
 int64_t pg_integer(const struct pg_rows *r, size_t row, int column);   /* int2, int4, int8, bool, oid; not NULL */
 int64_t pg_time(const struct pg_rows *r, size_t row, int column);      /* timestamptz as Unix us; not NULL */
+uint64_t pg_tid(const struct pg_rows *r, size_t row, int column);      /* as tid_cache.h has it; not NULL */
+/* tid[] without NULLs. Returns: how many it holds; the first `max` are in `out`. */
+size_t pg_tids(const struct pg_rows *r, size_t row, int column, uint64_t *out, size_t max);
 void pg_rows_free(struct pg_rows *r); /* NULL is fine */
 
 /* One statement, not prepared; `params` and `rows` may be NULL. */

@@ -11,6 +11,9 @@
 #include <libpq-fe.h>
 #undef pg_result
 
+/* The primary key of orders, as the schema makes it: who violates it was not the first with a new order. */
+#define PG_ORDERS_KEY "orders_pkey"
+
 enum {
 	PG_PARAMS_MAX = 64,     /* the widest statement of the ledger has under 30 */
 	PG_PENDING_MAX = 128,   /* answers a pipeline may owe; a batch sends about ten statements */

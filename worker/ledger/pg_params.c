@@ -4,8 +4,8 @@
 
 /* Types of parameters that are not arrays, and of the arrays (pg_type.dat of PostgreSQL; fixed for ever). */
 enum { OID_INT8 = 20, OID_TEXT = 25 };
-enum { ARRAY_INT2 = 1005, ARRAY_INT4 = 1007, ARRAY_TEXT = 1009, ARRAY_INT8 = 1016, ARRAY_TIMESTAMPTZ = 1185,
-       ARRAY_NUMERIC = 1231 };
+enum { ARRAY_INT2 = 1005, ARRAY_INT4 = 1007, ARRAY_TEXT = 1009, ARRAY_TID = 1010, ARRAY_INT8 = 1016,
+       ARRAY_TIMESTAMPTZ = 1185, ARRAY_NUMERIC = 1231 };
 
 /* Binary array: dimensions, "has nulls", element type, then per dimension its length and lower bound. */
 enum { ARRAY_HEADER = 5 * 4, ARRAY_HEADER_EMPTY = 3 * 4 };
@@ -107,6 +107,8 @@ static Oid array_of(enum pg_type type)
 		return ARRAY_INT4;
 	case PG_INT8:
 		return ARRAY_INT8;
+	case PG_TID:
+		return ARRAY_TID;
 	case PG_TIMESTAMPTZ:
 		return ARRAY_TIMESTAMPTZ;
 	case PG_NUMERIC:
@@ -166,6 +168,15 @@ void pg_array_integer(struct pg_params *p, int64_t value)
 	default:
 		UNREACHABLE("an integer in an array of another type");
 	}
+}
+
+void pg_array_tid(struct pg_params *p, uint64_t tid)
+{
+	ENSURE(p->array_type == PG_TID && tid >> 48 == 0);
+	p->array_count++;
+	put_32(&p->data, 6);
+	put_32(&p->data, (uint32_t)(tid >> 16));
+	put_16(&p->data, (unsigned)(tid & UINT16_MAX));
 }
 
 void pg_array_time(struct pg_params *p, int64_t unix_us)

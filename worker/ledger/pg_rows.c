@@ -2,7 +2,9 @@
 
 #include <stdlib.h>
 
-enum { OID_OID = 26, OID_TIMESTAMPTZ = 1184, FORMAT_BINARY = 1 };
+enum { OID_OID = 26, OID_TID = 27, OID_TID_ARRAY = 1010, OID_TIMESTAMPTZ = 1184, FORMAT_BINARY = 1 };
+/* Of a binary array: what comes before the elements, each of which has its length before it. */
+enum { ARRAY_HEADER = 5 * 4, TID_BYTES = 6 };
 
 #define PG_EPOCH_US INT64_C(946684800000000)
 
@@ -72,4 +74,32 @@ int64_t pg_time(const struct pg_rows *r, size_t row, int column)
 	if (value == INT64_MAX || value == INT64_MIN || value > INT64_MAX - PG_EPOCH_US)
 		return value;
 	return value + PG_EPOCH_US;
+}
+
+static uint64_t load_tid(const char *data)
+{
+	uint64_t tid = 0;
+	for (int i = 0; i < TID_BYTES; i++)
+		tid = tid << 8 | (uint8_t)data[i];
+	return tid;
+}
+
+uint64_t pg_tid(const struct pg_rows *r, size_t row, int column)
+{
+	struct slice tid = pg_text(r, row, column);
+	ENSURE(PQftype(r->result, column) == OID_TID && tid.len == TID_BYTES);
+	return load_tid(tid.data);
+}
+
+size_t pg_tids(const struct pg_rows *r, size_t row, int column, uint64_t *out, size_t max)
+{
+	struct slice array = pg_text(r, row, column);
+	ENSURE(PQftype(r->result, column) == OID_TID_ARRAY);
+	if (array.len <= ARRAY_HEADER) /* absent, or without a dimension */
+		return 0;
+	size_t count = (array.len - ARRAY_HEADER) / (4 + TID_BYTES);
+	ENSURE(array.len == ARRAY_HEADER + count * (4 + TID_BYTES));
+	for (size_t i = 0; i < count && i < max; i++)
+		out[i] = load_tid(array.data + ARRAY_HEADER + i * (4 + TID_BYTES) + 4);
+	return count;
 }

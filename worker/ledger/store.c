@@ -81,6 +81,7 @@ struct store *store_new(const struct store_settings *settings, size_t index)
 	s->settings = *settings;
 	s->index = index;
 	s->params = pg_params_new();
+	s->tids = tid_cache_new();
 	s->pg_settings = (struct pg_settings){
 	        .dsn = settings->dsn,
 	        .schema = settings->schema,
@@ -97,9 +98,12 @@ struct store *store_new(const struct store_settings *settings, size_t index)
 
 void store_free(struct store *s)
 {
-	pg_rows_free(s->orders);
+	for (int i = 0; i < STORE_READS; i++)
+		pg_rows_free(s->rows[i]);
 	pg_close(s->pg);
 	pg_params_free(s->params);
+	tid_cache_free(s->tids);
+	free(s->order_tids);
 	free(s->movements);
 	free(s);
 }

@@ -5,6 +5,12 @@
 #include "common/thread.h"
 #include "worker/ledger/pg.h"
 #include "worker/ledger/store.h"
+#include "worker/ledger/tid_cache.h"
+
+#define STORE_ORDER_COLUMNS \
+	"order_id, rev, progress, outcome, outcome_at, amount_minor, amount_at, refunded_total_minor," \
+	" customer_id, partner_id, currency, driver_id, driver_at, pinned_at, pinned_rule_id," \
+	" pinned_rule_version, pinned_kinds, points, points_seq, order_credit_minor, order_credit_seq"
 
 struct witness {
 	struct history_epoch epoch; /* that the row was written in */
@@ -46,13 +52,22 @@ struct movement {
 	__int128 credits;
 };
 
+/* How a batch's orders are read: by the tid of a hint, by id, and by id again where a hint was wrong. */
+enum { STORE_BY_TID, STORE_BY_ID, STORE_BY_ID_AGAIN, STORE_READS };
+
 struct store {
 	struct store_settings settings;
 	struct pg_settings pg_settings;
 	size_t index;
 	struct pg *pg;
 	struct pg_params *params;
-	struct pg_rows *orders;   /* of the batch's transaction: slices of its orders point here */
+	struct tid_cache *tids;
+	size_t turn;              /* grows by one a batch: whose turn it is to be read by id */
+	/* Of the batch's transaction: */
+	const struct order *orders; /* the caller's */
+	uint64_t *order_tids;       /* of each: where its row is, TID_NONE without one */
+	size_t orders_capacity;
+	struct pg_rows *rows[STORE_READS]; /* slices of the orders point here */
 	struct witness witness;
 	bool unknown;             /* the last COMMIT was not answered: the witness may be one ahead */
 	bool listening;
@@ -81,6 +96,13 @@ enum store_result store_no_history(struct store *s);
 enum store_result store_lost(struct store *s, const char *reason);
 
 must_use enum store_result store_run(struct store *s, const char *sql, struct pg_rows **rows);
+
+/* The rows of the batch's orders: who has slices of them has none any more. */
+void store_free_rows(struct store *s);
+/* Receives `count` answers; the first error is the cause, those behind it only follow from it. `rows` may be NULL. */
+must_use enum pg_result store_receive_all(struct store *s, int count, struct pg_rows **rows);
+/* As store_failed, with the reason that store_receive_all kept, and without the transaction. */
+enum store_result store_batch_failed(struct store *s, enum pg_result r);
 
 /* Whether the row of witness that the database shows fits what was acknowledged; takes note of an
  * unanswered COMMIT that did happen. `batches` -1: there is no row. */

@@ -1,61 +1,50 @@
-/* One batch's transaction: two round trips, a handful of set-based statements. */
-#include "worker/ledger/store.h"
-
+/* The writing half of a batch's transaction: a handful of set-based statements in one round trip. */
 #include "worker/failpoint.h"
+#include "worker/ledger/store.h"
 #include "worker/ledger/store_internal.h"
 
 #include <stdlib.h>
 
-#define ORDER_COLUMNS \
-	"order_id, rev, progress, outcome, outcome_at, amount_minor, amount_at, refunded_total_minor," \
-	" customer_id, partner_id, currency, driver_id, driver_at, pinned_at, pinned_rule_id," \
-	" pinned_rule_version, pinned_kinds, points, points_seq, order_credit_minor, order_credit_seq"
-
-enum order_column {
-	ORDER_ID, REV, PROGRESS, OUTCOME, OUTCOME_AT, AMOUNT, AMOUNT_AT, REFUNDED, CUSTOMER, PARTNER, CURRENCY, DRIVER,
-	DRIVER_AT, PINNED_AT, PINNED_RULE, PINNED_VERSION, PINNED_KINDS, POINTS, POINTS_SEQ, CREDIT, CREDIT_SEQ,
-};
-
-static const struct pg_statement begin = {"begin", "BEGIN"};
 static const struct pg_statement commit = {"commit", "COMMIT"};
 
-static const struct pg_statement check = {
-	"check",
-	"SELECT h.epoch, substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) = h.timeline,"
-	" h.rules_revision, w.batches"
-	" FROM history h LEFT JOIN witnesses w ON w.id = $1::int8"};
-
-/* In key order, which is the order of the caller's array. Locks are taken in that order, too. */
-static const struct pg_statement read_orders = {
-	"read_orders", "SELECT " ORDER_COLUMNS " FROM orders WHERE order_id = ANY($1::text[]) ORDER BY order_id"};
-static const struct pg_statement lock_orders = {
-	"lock_orders",
-	"SELECT " ORDER_COLUMNS " FROM orders WHERE order_id = ANY($1::text[]) ORDER BY order_id FOR UPDATE"};
+/* Of put_orders, in the order of the columns. */
+#define ORDER_ARRAYS \
+	"$1::text[], $2::int4[], $3::int2[], $4::int2[], $5::timestamptz[], $6::int8[], $7::timestamptz[], $8::int8[]," \
+	" $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[]," \
+	" $16::int4[], $17::int2[], $18::int8[], $19::int4[], $20::int8[], $21::int4[]"
 
 /*
- * The row lock of ON CONFLICT and the comparison of revisions are what makes `target - posted` right: the
- * difference was computed from the row at that revision and from no other.
+ * A row is found by its tid, which saves a second way down the index. A tid is a place, and no identity: the row there
+ * may have become another order's since it was read, so the id is compared. The row lock of the UPDATE and the
+ * comparison of revisions are what makes `target - posted` right: the difference was computed from the row at that
+ * revision and from no other. Locks are taken in key order: the only join that the session's settings leave is a loop
+ * over the arrays.
  */
-static const struct pg_statement write_orders = {
-	"write_orders",
+static const struct pg_statement update_orders = {
+	"update_orders",
 	"WITH written AS ("
-	" INSERT INTO orders AS o (" ORDER_COLUMNS ", first_topic, first_partition, first_offset, updated_at)"
-	" SELECT u.*, now() FROM unnest($1::text[], $2::int4[], $3::int2[], $4::int2[], $5::timestamptz[], $6::int8[],"
-	" $7::timestamptz[], $8::int8[], $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[],"
-	" $14::timestamptz[], $15::text[], $16::int4[], $17::int2[], $18::int8[], $19::int4[], $20::int8[], $21::int4[],"
-	" $22::text[], $23::int4[], $24::int8[]) u"
-	" ON CONFLICT (order_id) DO UPDATE SET rev = EXCLUDED.rev, progress = EXCLUDED.progress,"
-	" outcome = EXCLUDED.outcome, outcome_at = EXCLUDED.outcome_at, amount_minor = EXCLUDED.amount_minor,"
-	" amount_at = EXCLUDED.amount_at, refunded_total_minor = EXCLUDED.refunded_total_minor,"
-	" customer_id = EXCLUDED.customer_id, partner_id = EXCLUDED.partner_id, currency = EXCLUDED.currency,"
-	" driver_id = EXCLUDED.driver_id, driver_at = EXCLUDED.driver_at, pinned_at = EXCLUDED.pinned_at,"
-	" pinned_rule_id = EXCLUDED.pinned_rule_id, pinned_rule_version = EXCLUDED.pinned_rule_version,"
-	" pinned_kinds = EXCLUDED.pinned_kinds, points = EXCLUDED.points, points_seq = EXCLUDED.points_seq,"
-	" order_credit_minor = EXCLUDED.order_credit_minor, order_credit_seq = EXCLUDED.order_credit_seq,"
-	" updated_at = EXCLUDED.updated_at"
-	" WHERE o.rev = EXCLUDED.rev - 1"
-	" RETURNING 1)"
-	" SELECT expect_rows((SELECT count(*) FROM written), $25::int8)"};
+	" UPDATE orders AS o SET"
+	" rev = u.rev, progress = u.progress, outcome = u.outcome, outcome_at = u.outcome_at,"
+	" amount_minor = u.amount_minor, amount_at = u.amount_at, refunded_total_minor = u.refunded_total_minor,"
+	" customer_id = u.customer_id, partner_id = u.partner_id, currency = u.currency, driver_id = u.driver_id,"
+	" driver_at = u.driver_at, pinned_at = u.pinned_at, pinned_rule_id = u.pinned_rule_id,"
+	" pinned_rule_version = u.pinned_rule_version, pinned_kinds = u.pinned_kinds, points = u.points,"
+	" points_seq = u.points_seq, order_credit_minor = u.order_credit_minor, order_credit_seq = u.order_credit_seq,"
+	" updated_at = now()"
+	" FROM unnest(" ORDER_ARRAYS ", $22::tid[]) AS u (" STORE_ORDER_COLUMNS ", tid)"
+	" WHERE o.ctid = u.tid AND o.order_id = u.order_id AND o.rev = u.rev - 1"
+	" RETURNING o.ctid AS tid)"
+	" SELECT expect_rows(count(*), $23::int8), array_agg(tid) FROM written"};
+
+/* Without ON CONFLICT, which looks for the key before it inserts it: an order that another transaction was first with
+ * is an error, which pg.c knows, and is read anew. */
+static const struct pg_statement insert_orders = {
+	"insert_orders",
+	"WITH written AS ("
+	" INSERT INTO orders (" STORE_ORDER_COLUMNS ", first_topic, first_partition, first_offset, updated_at)"
+	" SELECT u.*, now() FROM unnest(" ORDER_ARRAYS ", $22::text[], $23::int4[], $24::int8[]) u"
+	" RETURNING ctid AS tid)"
+	" SELECT expect_rows(count(*), $25::int8), array_agg(tid) FROM written"};
 
 static const struct pg_statement write_postings = {
 	"write_postings",
@@ -77,174 +66,6 @@ static const struct pg_statement write_witness = {
 	" WHERE id = $1::int8 AND batches = $2::int8 - 1 RETURNING 1)"
 	" SELECT expect_rows((SELECT count(*) FROM written), 1)"};
 
-void store_rollback(struct store *s)
-{
-	pg_rows_free(s->orders);
-	s->orders = NULL;
-	if (!s->pg)
-		return;
-	if (pg_rollback(s->pg) != PG_OK) {
-		pg_close(s->pg);
-		s->pg = NULL;
-	}
-}
-
-/* Receives `count` answers; the first error is the cause, those behind it only follow from it. */
-static enum pg_result receive_all(struct store *s, int count, struct pg_rows **rows)
-{
-	enum pg_result first = PG_OK;
-	for (int i = 0; i < count; i++) {
-		struct pg_rows *ignored = NULL;
-		enum pg_result r = pg_receive(s->pg, rows ? &rows[i] : &ignored);
-		pg_rows_free(ignored);
-		if (first != PG_OK)
-			continue;
-		first = r;
-		if (r != PG_OK)
-			snprintf(s->error, sizeof(s->error), "%s", pg_error(s->pg));
-	}
-	return first;
-}
-
-/* As store_failed, with the reason that receive_all kept, and without the transaction. */
-static enum store_result batch_failed(struct store *s, enum pg_result r)
-{
-	char reason[sizeof(s->error)];
-	memcpy(reason, s->error, sizeof(reason));
-	enum store_result failed = store_failed(s, r);
-	memcpy(s->error, reason, sizeof(reason));
-	store_rollback(s);
-	return failed;
-}
-
-static void fill_order(struct order *o, const struct pg_rows *rows, size_t row)
-{
-	struct facts *f = &o->facts;
-	o->exists = true;
-	o->rev = (int32_t)pg_integer(rows, row, REV);
-	f->progress = status_from_rank((int)pg_integer(rows, row, PROGRESS));
-	if (!pg_null(rows, row, OUTCOME)) {
-		f->outcome = status_from_rank((int)pg_integer(rows, row, OUTCOME));
-		f->outcome_at_us = pg_time(rows, row, OUTCOME_AT);
-	}
-	if (!pg_null(rows, row, AMOUNT)) {
-		f->amount_minor = pg_integer(rows, row, AMOUNT);
-		f->amount_at_us = pg_time(rows, row, AMOUNT_AT);
-	}
-	f->refunded_total_minor = pg_integer(rows, row, REFUNDED);
-	f->customer_id = pg_text(rows, row, CUSTOMER);
-	f->partner_id = pg_text(rows, row, PARTNER);
-	struct slice currency = pg_text(rows, row, CURRENCY);
-	if (currency.len == 3)
-		memcpy(f->currency, currency.data, 3);
-	f->driver_id = pg_text(rows, row, DRIVER);
-	if (!pg_null(rows, row, DRIVER_AT))
-		f->driver_at_us = pg_time(rows, row, DRIVER_AT);
-	if (!pg_null(rows, row, PINNED_AT)) {
-		o->pin.outcome_at_us = pg_time(rows, row, PINNED_AT);
-		o->pin.rule_id = pg_text(rows, row, PINNED_RULE);
-		o->pin.rule_version = pg_null(rows, row, PINNED_VERSION) ? 0 : (int32_t)pg_integer(rows, row, PINNED_VERSION);
-		o->pin.kinds = (uint8_t)pg_integer(rows, row, PINNED_KINDS);
-	}
-	o->points = pg_integer(rows, row, POINTS);
-	o->points_seq = (int32_t)pg_integer(rows, row, POINTS_SEQ);
-	o->order_credit_minor = pg_integer(rows, row, CREDIT);
-	o->order_credit_seq = (int32_t)pg_integer(rows, row, CREDIT_SEQ);
-}
-
-/* Rows and orders are both sorted by id; rows are a subset. */
-static void fill_orders(struct order *orders, size_t count, const struct pg_rows *rows)
-{
-	size_t at = 0;
-	for (size_t row = 0; row < pg_rows_count(rows); row++) {
-		struct slice id = pg_text(rows, row, ORDER_ID);
-		while (at < count && slice_compare(orders[at].order_id, id) < 0)
-			at++;
-		ENSURE(at < count && slice_equal(orders[at].order_id, id));
-		fill_order(&orders[at], rows, row);
-	}
-}
-
-/* Sends the reading half and takes its answers: nothing, the check's row, the orders' rows. */
-static enum store_result send_reads(struct store *s, bool lock, const struct order *orders, size_t count,
-                                    struct pg_rows *answers[3])
-{
-	enum pg_result r = pg_send(s->pg, &begin, NULL);
-	if (r == PG_OK) {
-		pg_params_clear(s->params);
-		pg_put_int8(s->params, s->witness.id);
-		r = pg_send(s->pg, &check, s->params);
-	}
-	if (r == PG_OK) {
-		pg_params_clear(s->params);
-		pg_array_begin(s->params, PG_TEXT);
-		for (size_t i = 0; i < count; i++)
-			pg_array_text(s->params, orders[i].order_id);
-		pg_array_end(s->params);
-		r = pg_send(s->pg, lock ? &lock_orders : &read_orders, s->params);
-	}
-	if (r == PG_OK)
-		r = pg_flush(s->pg);
-	pg_params_clear(s->params);
-	if (r != PG_OK) {
-		snprintf(s->error, sizeof(s->error), "%s", pg_error(s->pg));
-		return batch_failed(s, r);
-	}
-	r = receive_all(s, 3, answers);
-	return r == PG_OK ? STORE_OK : batch_failed(s, r);
-}
-
-/* What the check's row says of the database's history. */
-static enum store_result judge_history(struct store *s, const struct history_epoch *expected,
-                                       const struct pg_rows *row, int64_t *rules_revision)
-{
-	if (pg_rows_count(row) != 1)
-		return store_no_history(s);
-	struct history_epoch epoch = store_epoch_of(pg_text(row, 0, 0));
-	int64_t batches = pg_null(row, 0, 3) ? -1 : pg_integer(row, 0, 3);
-	*rules_revision = pg_integer(row, 0, 2);
-	if (!history_epoch_equal(&epoch, expected))
-		return store_lost(s, "the database's epoch is another one");
-	if (pg_integer(row, 0, 1) && store_witness_fits(s, &epoch, batches))
-		return STORE_OK;
-	store_board_suspect(s->settings.board, &epoch);
-	return store_lost(s, "the WAL timeline has changed, or a batch that was acknowledged is missing");
-}
-
-enum store_result store_begin(struct store *s, const struct history_epoch *expected, bool lock, struct order *orders,
-                              size_t count, int64_t *rules_revision)
-{
-	enum store_result r = store_session(s);
-	if (r != STORE_OK)
-		return r;
-	/* The session was registered in an earlier epoch: a new one registers in the present. */
-	if (!history_epoch_equal(&s->witness.epoch, expected)) {
-		pg_close(s->pg);
-		s->pg = NULL;
-		r = store_session(s);
-		if (r != STORE_OK)
-			return r;
-	}
-	struct pg_rows *answers[3] = {NULL, NULL, NULL};
-	r = send_reads(s, lock, orders, count, answers);
-	if (r == STORE_OK) {
-		r = judge_history(s, expected, answers[1], rules_revision);
-		if (r != STORE_OK)
-			store_rollback(s);
-	}
-	if (r == STORE_OK) {
-		fill_orders(orders, count, answers[2]);
-		s->orders = answers[2];
-		answers[2] = NULL;
-		FAIL_POINT(after_begin);
-	}
-	for (int i = 0; i < 3; i++)
-		pg_rows_free(answers[i]);
-	return r;
-}
-
-/* ---- the writing half ---- */
-
 #define EACH(i, count) for (size_t i = 0; i < (count); i++)
 
 /* An array parameter: one element a write, `ELEMENT` an expression of `w` that puts it. */
@@ -254,8 +75,8 @@ enum store_result store_begin(struct store *s, const struct history_epoch *expec
 		EACH(i, count) { \
 			const struct store_write *w = &writes[i]; \
 			const struct order *o = w->order; \
-			(void)o; \
-			ELEMENT; \
+			if (o->exists == existing) \
+				ELEMENT; \
 		} \
 		pg_array_end(p); \
 	} while (0)
@@ -286,7 +107,8 @@ static bool pinned(const struct order *o)
 	return o->pin.outcome_at_us != TIME_NONE;
 }
 
-static void put_orders(struct pg_params *p, const struct store_write *writes, size_t count)
+/* Those that have a row, or those that have none. */
+static void put_orders(struct pg_params *p, const struct store_write *writes, size_t count, bool existing)
 {
 	ORDER_ARRAY(PG_TEXT, pg_array_text(p, o->order_id));
 	ORDER_ARRAY(PG_INT4, pg_array_integer(p, o->rev + 1));
@@ -309,10 +131,20 @@ static void put_orders(struct pg_params *p, const struct store_write *writes, si
 	ORDER_ARRAY(PG_INT4, pg_array_integer(p, o->points_seq));
 	ORDER_ARRAY(PG_INT8, pg_array_integer(p, o->order_credit_minor));
 	ORDER_ARRAY(PG_INT4, pg_array_integer(p, o->order_credit_seq));
+}
+
+static void put_tids(struct pg_params *p, const struct store *s, const struct store_write *writes, size_t count)
+{
+	const bool existing = true;
+	ORDER_ARRAY(PG_TID, pg_array_tid(p, s->order_tids[w->order - s->orders]));
+}
+
+static void put_sources(struct pg_params *p, const struct store_write *writes, size_t count)
+{
+	const bool existing = false;
 	ORDER_ARRAY(PG_TEXT, pg_array_text(p, w->first_source->topic));
 	ORDER_ARRAY(PG_INT4, pg_array_integer(p, w->first_source->partition));
 	ORDER_ARRAY(PG_INT8, pg_array_integer(p, w->first_source->offset));
-	pg_put_int8(p, (int64_t)count);
 }
 
 #define POSTING_ARRAY(type, ELEMENT) \
@@ -438,17 +270,42 @@ static void put_balances(struct pg_params *p, const struct movement *m, size_t c
 	pg_array_end(p);
 }
 
+/* Orders updated, orders inserted, postings, balances, witness, COMMIT. */
+enum { ANSWERS_MAX = 6 };
+
+static size_t count_updates(const struct store_write *writes, size_t count)
+{
+	size_t updates = 0;
+	EACH(i, count) updates += writes[i].order->exists;
+	return updates;
+}
+
 /* Sends everything up to COMMIT at once; an error on the way makes the server skip the rest, COMMIT
  * included. *sent: statements that owe an answer. */
-static enum pg_result send_writes(struct store *s, const struct store_write *writes, size_t count, int *sent)
+static enum pg_result send_writes(struct store *s, const struct store_write *writes, size_t count, size_t updates,
+                                  int *sent)
 {
 	size_t postings = 0;
 	EACH(i, count) postings += (size_t)writes[i].posting_count;
 
-	pg_params_clear(s->params);
-	put_orders(s->params, writes, count);
-	enum pg_result r = pg_send(s->pg, &write_orders, s->params);
-	*sent = 1;
+	enum pg_result r = PG_OK;
+	*sent = 0;
+	if (updates) {
+		pg_params_clear(s->params);
+		put_orders(s->params, writes, count, true);
+		put_tids(s->params, s, writes, count);
+		pg_put_int8(s->params, (int64_t)updates);
+		r = pg_send(s->pg, &update_orders, s->params);
+		++*sent;
+	}
+	if (r == PG_OK && updates < count) {
+		pg_params_clear(s->params);
+		put_orders(s->params, writes, count, false);
+		put_sources(s->params, writes, count);
+		pg_put_int8(s->params, (int64_t)(count - updates));
+		r = pg_send(s->pg, &insert_orders, s->params);
+		++*sent;
+	}
 	FAIL_POINT_WITH(after_orders_sent, pg_let_execute(s->pg));
 	if (r == PG_OK && postings) {
 		pg_params_clear(s->params);
@@ -481,30 +338,54 @@ static enum pg_result send_writes(struct store *s, const struct store_write *wri
 	return r == PG_OK ? pg_sync(s->pg) : r;
 }
 
+/* Where the rows are now. The array is in the order of ours, as the loop that wrote them is; were it in another, these
+ * would be hints that lead to nothing. */
+static void keep_tids(struct store *s, const struct store_write *writes, size_t count, bool existing,
+                      const struct pg_rows *rows)
+{
+	size_t written = pg_tids(rows, 0, 1, s->order_tids, s->orders_capacity), at = 0;
+	EACH(i, count) {
+		if (writes[i].order->exists == existing && at < written)
+			tid_cache_put(s->tids, writes[i].order->order_id, s->order_tids[at++]);
+	}
+}
+
+static void free_answers(struct pg_rows **answers, int count)
+{
+	for (int i = 0; i < count; i++)
+		pg_rows_free(answers[i]);
+}
+
 enum store_result store_commit(struct store *s, const struct store_write *writes, size_t count)
 {
 	if (!count) {
 		store_rollback(s);
 		return STORE_OK;
 	}
+	struct pg_rows *answers[ANSWERS_MAX] = {NULL};
+	size_t updates = count_updates(writes, count);
 	int sent = 0;
-	enum pg_result r = send_writes(s, writes, count, &sent);
+	enum pg_result r = send_writes(s, writes, count, updates, &sent);
 	/* From here on the outcome is unknown until the answer to COMMIT, or an earlier error, is here. */
 	s->unknown = true;
 	FAIL_POINT_WITH(after_commit_sent, pg_let_execute(s->pg));
 	if (r == PG_OK)
-		r = receive_all(s, sent, NULL);
+		r = store_receive_all(s, sent, answers);
 	else
 		snprintf(s->error, sizeof(s->error), "%s", pg_error(s->pg));
 	if (r == PG_OK)
 		r = pg_finish(s->pg);
+	if (r == PG_OK && updates)
+		keep_tids(s, writes, count, true, answers[0]);
+	if (r == PG_OK && updates < count)
+		keep_tids(s, writes, count, false, answers[updates > 0]);
+	free_answers(answers, sent);
 	if (r != PG_OK)
-		return batch_failed(s, r);
+		return store_batch_failed(s, r);
 	FAIL_POINT(after_commit_answered);
 	s->unknown = false;
 	s->witness.batches++;
 	store_board_publish(s->settings.board, s->index, &s->witness);
-	pg_rows_free(s->orders);
-	s->orders = NULL;
+	store_free_rows(s);
 	return STORE_OK;
 }

@@ -1,0 +1,329 @@
+/* The reading half of a batch's transaction: what it was told of the database, and its orders. */
+#include "worker/failpoint.h"
+#include "worker/ledger/store.h"
+#include "worker/ledger/store_internal.h"
+
+#include <stdlib.h>
+
+enum order_column {
+	ORDER_ID, REV, PROGRESS, OUTCOME, OUTCOME_AT, AMOUNT, AMOUNT_AT, REFUNDED, CUSTOMER, PARTNER, CURRENCY, DRIVER,
+	DRIVER_AT, PINNED_AT, PINNED_RULE, PINNED_VERSION, PINNED_KINDS, POINTS, POINTS_SEQ, CREDIT, CREDIT_SEQ, TID,
+};
+
+static const struct pg_statement begin = {"begin", "BEGIN"};
+
+static const struct pg_statement check = {
+	"check",
+	"SELECT h.epoch, substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) = h.timeline,"
+	" h.rules_revision, w.batches"
+	" FROM history h LEFT JOIN witnesses w ON w.id = $1::int8"};
+
+/* In key order, which is the order of the caller's array. Locks are taken in that order, too. */
+static const struct pg_statement read_orders = {
+	"read_orders",
+	"SELECT " STORE_ORDER_COLUMNS ", ctid FROM orders WHERE order_id = ANY($1::text[]) ORDER BY order_id"};
+static const struct pg_statement lock_orders = {
+	"lock_orders",
+	"SELECT " STORE_ORDER_COLUMNS ", ctid FROM orders WHERE order_id = ANY($1::text[]) ORDER BY order_id FOR UPDATE"};
+/* In whatever order. A row that has been updated since its hint is found by its new place only, so not here. */
+static const struct pg_statement read_tids = {
+	"read_tids", "SELECT " STORE_ORDER_COLUMNS ", ctid FROM orders WHERE ctid = ANY($1::tid[])"};
+
+/*
+ * To find a row by tid costs PostgreSQL a tenth of what the way down the index does in a table of a million orders. But
+ * only who comes by an index prunes the page (heapam, PostgreSQL 15 to 17), and one that is never pruned has no room for
+ * the next versions of its rows, which then leave it and are new entries of the index: one read of so many is by id.
+ * The free quarter of a page has room for about ten versions.
+ */
+enum { BY_ID_EACH = 3 };
+
+/* ---- answers ---- */
+
+void store_free_rows(struct store *s)
+{
+	for (int i = 0; i < STORE_READS; i++) {
+		pg_rows_free(s->rows[i]);
+		s->rows[i] = NULL;
+	}
+}
+
+void store_rollback(struct store *s)
+{
+	store_free_rows(s);
+	if (!s->pg)
+		return;
+	if (pg_rollback(s->pg) != PG_OK) {
+		pg_close(s->pg);
+		s->pg = NULL;
+	}
+}
+
+enum pg_result store_receive_all(struct store *s, int count, struct pg_rows **rows)
+{
+	enum pg_result first = PG_OK;
+	for (int i = 0; i < count; i++) {
+		struct pg_rows *ignored = NULL;
+		enum pg_result r = pg_receive(s->pg, rows ? &rows[i] : &ignored);
+		pg_rows_free(ignored);
+		if (first != PG_OK)
+			continue;
+		first = r;
+		if (r != PG_OK)
+			snprintf(s->error, sizeof(s->error), "%s", pg_error(s->pg));
+	}
+	return first;
+}
+
+enum store_result store_batch_failed(struct store *s, enum pg_result r)
+{
+	char reason[sizeof(s->error)];
+	memcpy(reason, s->error, sizeof(reason));
+	enum store_result failed = store_failed(s, r);
+	memcpy(s->error, reason, sizeof(reason));
+	store_rollback(s);
+	return failed;
+}
+
+static void fill_order(struct order *o, const struct pg_rows *rows, size_t row)
+{
+	struct facts *f = &o->facts;
+	o->exists = true;
+	o->rev = (int32_t)pg_integer(rows, row, REV);
+	f->progress = status_from_rank((int)pg_integer(rows, row, PROGRESS));
+	if (!pg_null(rows, row, OUTCOME)) {
+		f->outcome = status_from_rank((int)pg_integer(rows, row, OUTCOME));
+		f->outcome_at_us = pg_time(rows, row, OUTCOME_AT);
+	}
+	if (!pg_null(rows, row, AMOUNT)) {
+		f->amount_minor = pg_integer(rows, row, AMOUNT);
+		f->amount_at_us = pg_time(rows, row, AMOUNT_AT);
+	}
+	f->refunded_total_minor = pg_integer(rows, row, REFUNDED);
+	f->customer_id = pg_text(rows, row, CUSTOMER);
+	f->partner_id = pg_text(rows, row, PARTNER);
+	struct slice currency = pg_text(rows, row, CURRENCY);
+	if (currency.len == 3)
+		memcpy(f->currency, currency.data, 3);
+	f->driver_id = pg_text(rows, row, DRIVER);
+	if (!pg_null(rows, row, DRIVER_AT))
+		f->driver_at_us = pg_time(rows, row, DRIVER_AT);
+	if (!pg_null(rows, row, PINNED_AT)) {
+		o->pin.outcome_at_us = pg_time(rows, row, PINNED_AT);
+		o->pin.rule_id = pg_text(rows, row, PINNED_RULE);
+		o->pin.rule_version = pg_null(rows, row, PINNED_VERSION) ? 0 : (int32_t)pg_integer(rows, row, PINNED_VERSION);
+		o->pin.kinds = (uint8_t)pg_integer(rows, row, PINNED_KINDS);
+	}
+	o->points = pg_integer(rows, row, POINTS);
+	o->points_seq = (int32_t)pg_integer(rows, row, POINTS_SEQ);
+	o->order_credit_minor = pg_integer(rows, row, CREDIT);
+	o->order_credit_seq = (int32_t)pg_integer(rows, row, CREDIT_SEQ);
+}
+
+/* Rows and orders are both sorted by id; rows are a subset. */
+static void fill_by_id(struct store *s, struct order *orders, size_t count, const struct pg_rows *rows)
+{
+	size_t at = 0;
+	for (size_t row = 0; row < pg_rows_count(rows); row++) {
+		struct slice id = pg_text(rows, row, ORDER_ID);
+		while (at < count && slice_compare(orders[at].order_id, id) < 0)
+			at++;
+		ENSURE(at < count && slice_equal(orders[at].order_id, id));
+		fill_order(&orders[at], rows, row);
+		s->order_tids[at] = pg_tid(rows, row, TID);
+		tid_cache_put(s->tids, id, s->order_tids[at]);
+	}
+}
+
+/* Rows come in any order, and may be of orders that nobody asked for. */
+static void fill_by_tid(struct store *s, struct order *orders, size_t count, const struct pg_rows *rows)
+{
+	for (size_t row = 0; row < pg_rows_count(rows); row++) {
+		struct slice id = pg_text(rows, row, ORDER_ID);
+		size_t low = 0, high = count;
+		while (low < high) {
+			size_t middle = low + (high - low) / 2;
+			if (slice_compare(orders[middle].order_id, id) < 0)
+				low = middle + 1;
+			else
+				high = middle;
+		}
+		if (low == count || !slice_equal(orders[low].order_id, id))
+			continue;
+		fill_order(&orders[low], rows, row);
+		s->order_tids[low] = pg_tid(rows, row, TID);
+	}
+}
+
+/* ---- questions ---- */
+
+static void put_ids(struct store *s, const struct order *orders, size_t count)
+{
+	pg_params_clear(s->params);
+	pg_array_begin(s->params, PG_TEXT);
+	for (size_t i = 0; i < count; i++)
+		if (s->order_tids[i] == TID_NONE)
+			pg_array_text(s->params, orders[i].order_id);
+	pg_array_end(s->params);
+}
+
+static void put_tids(struct store *s, size_t count)
+{
+	pg_params_clear(s->params);
+	pg_array_begin(s->params, PG_TID);
+	for (size_t i = 0; i < count; i++)
+		if (s->order_tids[i] != TID_NONE)
+			pg_array_tid(s->params, s->order_tids[i]);
+	pg_array_end(s->params);
+}
+
+/* Returns: how many orders have a hint that is to be followed. */
+static size_t find_hints(struct store *s, bool lock, const struct order *orders, size_t count)
+{
+	if (count > s->orders_capacity) {
+		free(s->order_tids);
+		s->order_tids = malloc(count * sizeof(*s->order_tids));
+		ENSURE(s->order_tids);
+		s->orders_capacity = count;
+	}
+	s->orders = orders;
+	s->turn++; /* the same orders in the same places have their turns, too */
+	size_t hinted = 0;
+	for (size_t i = 0; i < count; i++) {
+		/* Locks are taken in key order, of all. */
+		bool by_id = lock || (i + s->turn) % BY_ID_EACH == 0;
+		s->order_tids[i] = by_id ? TID_NONE : tid_cache_get(s->tids, orders[i].order_id);
+		hinted += s->order_tids[i] != TID_NONE;
+	}
+	return hinted;
+}
+
+static enum store_result unsent(struct store *s, enum pg_result r)
+{
+	pg_params_clear(s->params);
+	snprintf(s->error, sizeof(s->error), "%s", pg_error(s->pg));
+	return store_batch_failed(s, r);
+}
+
+/* Sends the questions and takes the answers: the check's row, and rows of orders. */
+static enum store_result ask(struct store *s, bool lock, const struct order *orders, size_t count,
+                             struct pg_rows **checked)
+{
+	size_t hinted = find_hints(s, lock, orders, count);
+	struct pg_rows *answers[4] = {NULL};
+	int sent = 2, by_tid = 0, by_id = 0;
+	enum pg_result r = pg_send(s->pg, &begin, NULL);
+	if (r == PG_OK) {
+		pg_params_clear(s->params);
+		pg_put_int8(s->params, s->witness.id);
+		r = pg_send(s->pg, &check, s->params);
+	}
+	if (r == PG_OK && hinted) {
+		put_tids(s, count);
+		by_tid = sent++;
+		r = pg_send(s->pg, &read_tids, s->params);
+	}
+	if (r == PG_OK && hinted < count) {
+		put_ids(s, orders, count);
+		by_id = sent++;
+		r = pg_send(s->pg, lock ? &lock_orders : &read_orders, s->params);
+	}
+	if (r == PG_OK)
+		r = pg_flush(s->pg);
+	if (r != PG_OK)
+		return unsent(s, r);
+	pg_params_clear(s->params);
+	r = store_receive_all(s, sent, answers);
+	pg_rows_free(answers[0]);
+	*checked = answers[1];
+	s->rows[STORE_BY_TID] = by_tid ? answers[by_tid] : NULL;
+	s->rows[STORE_BY_ID] = by_id ? answers[by_id] : NULL;
+	return r == PG_OK ? STORE_OK : store_batch_failed(s, r);
+}
+
+/* Once more by id where a hint led to nothing. */
+static enum store_result ask_again(struct store *s, struct order *orders, size_t count)
+{
+	size_t missing = 0;
+	pg_params_clear(s->params);
+	pg_array_begin(s->params, PG_TEXT);
+	for (size_t i = 0; i < count; i++) {
+		if (orders[i].exists || s->order_tids[i] == TID_NONE)
+			continue;
+		pg_array_text(s->params, orders[i].order_id);
+		s->order_tids[i] = TID_NONE;
+		missing++;
+	}
+	pg_array_end(s->params);
+	if (!missing)
+		return STORE_OK;
+	enum pg_result r = pg_send(s->pg, &read_orders, s->params);
+	if (r == PG_OK)
+		r = pg_flush(s->pg);
+	if (r != PG_OK)
+		return unsent(s, r);
+	pg_params_clear(s->params);
+	r = store_receive_all(s, 1, &s->rows[STORE_BY_ID_AGAIN]);
+	if (r != PG_OK)
+		return store_batch_failed(s, r);
+	fill_by_id(s, orders, count, s->rows[STORE_BY_ID_AGAIN]);
+	return STORE_OK;
+}
+
+/* What the check's row says of the database's history. */
+static enum store_result judge_history(struct store *s, const struct history_epoch *expected,
+                                       const struct pg_rows *row, int64_t *rules_revision)
+{
+	if (pg_rows_count(row) != 1)
+		return store_no_history(s);
+	struct history_epoch epoch = store_epoch_of(pg_text(row, 0, 0));
+	int64_t batches = pg_null(row, 0, 3) ? -1 : pg_integer(row, 0, 3);
+	*rules_revision = pg_integer(row, 0, 2);
+	if (!history_epoch_equal(&epoch, expected))
+		return store_lost(s, "the database's epoch is another one");
+	if (pg_integer(row, 0, 1) && store_witness_fits(s, &epoch, batches))
+		return STORE_OK;
+	store_board_suspect(s->settings.board, &epoch);
+	return store_lost(s, "the WAL timeline has changed, or a batch that was acknowledged is missing");
+}
+
+static enum store_result read_batch(struct store *s, const struct history_epoch *expected, bool lock,
+                                    struct order *orders, size_t count, int64_t *rules_revision)
+{
+	struct pg_rows *checked = NULL;
+	enum store_result r = ask(s, lock, orders, count, &checked);
+	if (r == STORE_OK) {
+		r = judge_history(s, expected, checked, rules_revision);
+		if (r != STORE_OK)
+			store_rollback(s);
+	}
+	pg_rows_free(checked);
+	if (r != STORE_OK)
+		return r;
+	if (s->rows[STORE_BY_ID])
+		fill_by_id(s, orders, count, s->rows[STORE_BY_ID]);
+	if (!s->rows[STORE_BY_TID])
+		return STORE_OK;
+	fill_by_tid(s, orders, count, s->rows[STORE_BY_TID]);
+	return ask_again(s, orders, count);
+}
+
+enum store_result store_begin(struct store *s, const struct history_epoch *expected, bool lock, struct order *orders,
+                              size_t count, int64_t *rules_revision)
+{
+	enum store_result r = store_session(s);
+	if (r != STORE_OK)
+		return r;
+	/* The session was registered in an earlier epoch: a new one registers in the present. */
+	if (!history_epoch_equal(&s->witness.epoch, expected)) {
+		pg_close(s->pg);
+		s->pg = NULL;
+		r = store_session(s);
+		if (r != STORE_OK)
+			return r;
+	}
+	r = read_batch(s, expected, lock, orders, count, rules_revision);
+	if (r != STORE_OK)
+		return r;
+	FAIL_POINT(after_begin);
+	return STORE_OK;
+}
