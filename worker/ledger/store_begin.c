@@ -33,9 +33,9 @@ static const struct pg_statement read_tids = {
  * To find a row by tid costs PostgreSQL a tenth of what the way down the index does in a table of a million orders. But
  * only who comes by an index prunes the page (heapam, PostgreSQL 15 to 17), and one that is never pruned has no room for
  * the next versions of its rows, which then leave it and are new entries of the index: one read of so many is by id.
- * The free quarter of a page has room for about ten versions.
+ * A page that holds its orders to the end has room for about ten versions beside them.
  */
-enum { BY_ID_EACH = 3 };
+enum { BY_ID_EACH = 4 };
 
 /* ---- answers ---- */
 
