@@ -35,7 +35,7 @@ static const struct pg_statement read_tids = {
  * the next versions of its rows, which then leave it and are new entries of the index: one read of so many is by id.
  * A page that holds its orders to the end has room for about ten versions beside them.
  */
-enum { BY_ID_EACH = 4 };
+enum { BY_ID_EACH = 6 };
 
 /* ---- answers ---- */
 
