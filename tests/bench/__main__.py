@@ -41,7 +41,7 @@ class Size:
     storm_runs: int = 5
     point_runs: int = 1
     point_s: float = 3
-    table_runs: int = 1
+    table_runs: int = 5
     table_s: float = 8
     steady_s: int = 12
     steady_runs: int = 3
@@ -51,7 +51,6 @@ class Size:
 
     def __post_init__(self):
         if self.full:
-            self.table_runs = 2
             self.point_s, self.table_s, self.steady_s, self.slow_s = 5, 12, 15, 15
 
 

@@ -37,6 +37,7 @@ TITLES = {
     "replicas": "By replicas",
     "backlog": "By length of the backlog",
     "table": "By size of the table: 100,000 orders live, the rest closed",
+    "checkpoint": "The same right behind a checkpoint",
 }
 
 CEILINGS = ("A ceiling is that of a program in the worker's place: driver µs are its CPU from the first record on, the "
@@ -59,9 +60,12 @@ HOW = {
     **dict.fromkeys(("workers", "batch", "partitions", "backlog"), FIRST_SECONDS),
     "replicas": f"{FIRST_SECONDS} Measured, CPU included, from when every replica has partitions; heartbeats come "
         "every 300 ms, so that the group forms soon.",
-    "table": "A ledger with the closed orders is written once, and each run gets a copy of its files (CREATE DATABASE "
-        "with that one as the template). The live ones come by the stream, lifecycle as W1 with 100,000 orders alive. "
-        "Measured, CPU included, for some seconds from when 40 % of the stream is settled.",
+    "table": "The sizes take turns, each turn with a stream of its own: lifecycle as W1 with 100,000 orders alive, "
+        "which the smallest ledger meets empty. Measured, CPU included, from when 40 % of the stream is settled, "
+        "between two checkpoints: the closed orders were written behind the last one.",
+    "checkpoint": "The largest table once more. Behind a checkpoint PostgreSQL logs each page as a whole that is "
+        "written for the first time, and new orders are written all over their index: until each of its pages has had "
+        "its turn, that comes on top.",
 }
 
 

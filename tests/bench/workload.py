@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 # In the past of every record: an event may not be later than its record.
 START = "2026-01-01T00:00:00Z"
 
+# Ids are of seed XOR number of the order: seeds further apart than that have no order in common.
+SEEDS_APART = 2**32
+
 RULES = {"rules": [{"id": "base", "kind": "per_amount", "points": 1, "per_minor": 100}]}
 
 MARKET = ("--customers", "1000000", "--partners", "700")
@@ -19,12 +22,14 @@ class Workload:
     file: str = ""  # instead of generating
     rules: dict = field(default_factory=lambda: RULES, hash=False)
     options: tuple = ()  # of the worker, (key, value) pairs
+    stream: int = 0  # of the same kind, with orders of its own
 
     def arguments(self, count, seed):
         """Of `produce`; without --stdout they fill a topic."""
         if self.file:
             return [self.file]
-        return ["--generate", str(count), "--seed", str(seed), "--start", START, *self.flags]
+        return ["--generate", str(count), "--seed", str(seed + self.stream * SEEDS_APART), "--start", START,
+            *self.flags]
 
 
 W1 = Workload("W1", "lifecycle: 1,000,000 customers, 700 partners, Zipf; six to eight events an order, 20,000 orders "

@@ -1,5 +1,7 @@
 """How throughput moves with one thing at a time. Each point is the first seconds of a backlog of W1."""
 
+import dataclasses
+
 from .. import backlog, workload
 from ..ground import PARTITIONS, default
 from .streams import settings
@@ -81,25 +83,43 @@ UNION ALL SELECT 4, 'EUR', 'EUR', 0, sum(amount), 0 FROM closed HAVING count(*) 
 """
 
 
+def _close_orders(ground, count, dsn):
+    ground.stack.psql(CLOSED.format(count=count - LIVE), dsn)
+    ground.stack.psql("VACUUM ANALYZE", dsn)
+    ground.warm(dsn)
+
+
 def table_size(ground, results, size):
     """
     100,000 orders live, the rest closed: throughput must not depend on the rest. The live ones come by the stream, so
-    it is measured when most of them are there.
+    it is measured when most of them are there. The sizes take turns, each turn with a stream of its own, in the middle
+    between two checkpoints; what the time right behind one costs is looked at once more, at the largest size.
     """
-    load = workload.W1_WIDE
-    topic, total = ground.topic(load, size.events)
-    for count in (100_000, 1_000_000, *((10_000_000,) if size.full else ())):
-        runs = []
-        full = ground.new_ledger(load)
-        ground.stack.psql(CLOSED.format(count=count - LIVE), full)
-        ground.stack.psql("VACUUM ANALYZE", full)
-        for _ in range(size.table_runs):
-            dsn = ground.copy_of(full)
-            runs.append(backlog.run(ground, load, topic, total, limit_s=size.table_s, dsn=dsn, leave=False,
-                warm=0.4))
-            ground.drop(dsn)
-        ground.drop(full)
-        more = {"checkpoint_timeout": results.about["postgresql_settings"]["checkpoint_timeout"],
-            "max_wal_size": results.about["postgresql_settings"]["max_wal_size"]}
-        results.add("table", f"{count:,} orders", settings(size, total, redis="on", **more), runs)
-    ground.forget(load, size.events)
+    first, *turns, last = (dataclasses.replace(workload.W1_WIDE, stream=i) for i in range(size.table_runs + 2))
+    topics = {stream: ground.topic(stream, size.events) for stream in (first, *turns, last)}
+    small = {stream: ground.new_ledger(stream) for stream in (first, *turns)}
+    closed = {count: ground.new_ledger(first) for count in (1_000_000, *((10_000_000,) if size.full else ()))}
+    for count, dsn in closed.items():  # no checkpoint from here on
+        _close_orders(ground, count, dsn)
+
+    def run(stream, dsn):
+        topic, total = topics[stream]
+        return backlog.run(ground, stream, topic, total, limit_s=size.table_s, dsn=dsn, leave=False, warm=0.4)
+
+    runs = {count: [] for count in (LIVE, *closed)}
+    run(first, small[first])  # after minutes of rest
+    for stream in turns:
+        runs[LIVE].append(run(stream, small[stream]))
+        for count, dsn in closed.items():
+            runs[count].append(run(stream, dsn))
+    ground.settle()
+    behind = run(last, dsn)
+    common = settings(size, topics[first][1], redis="on",
+        **{name: results.about["postgresql_settings"][name] for name in ("checkpoint_timeout", "max_wal_size")})
+    for count, measured in runs.items():
+        results.add("table", f"{count:,} orders", common, measured)
+    results.add("checkpoint", f"{count:,} orders", common, [behind])
+    for dsn in (*small.values(), *closed.values()):
+        ground.drop(dsn)
+    for stream in topics:
+        ground.forget(stream, size.events)
