@@ -81,7 +81,6 @@ struct store *store_new(const struct store_settings *settings, size_t index)
 	s->settings = *settings;
 	s->index = index;
 	s->params = pg_params_new();
-	s->tids = tid_cache_new();
 	s->pg_settings = (struct pg_settings){
 	        .dsn = settings->dsn,
 	        .schema = settings->schema,

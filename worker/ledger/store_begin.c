@@ -185,6 +185,8 @@ static size_t find_hints(struct store *s, bool lock, const struct order *orders,
 		ENSURE(s->order_tids);
 		s->orders_capacity = count;
 	}
+	if (!s->tids)
+		s->tids = tid_cache_new();
 	s->orders = orders;
 	s->turn++; /* the same orders in the same places have their turns, too */
 	size_t hinted = 0;

@@ -61,7 +61,7 @@ struct store {
 	size_t index;
 	struct pg *pg;
 	struct pg_params *params;
-	struct tid_cache *tids;
+	struct tid_cache *tids;   /* from the first batch on: the keeper's store has none */
 	size_t turn;              /* grows by one a batch: whose turn it is to be read by id */
 	/* Of the batch's transaction: */
 	const struct order *orders; /* the caller's */
