@@ -199,7 +199,7 @@ static const struct corruption {
 	{"UPDATE partners SET revision = 9", "history: rules_revision is 3, the newest rule or partner setting is of 9"},
 	{"UPDATE history SET rules_revision = 4", "history: rules_revision is 4"},
 	{"DELETE FROM history", "history: 0 rows"},
-	{"UPDATE schema_version SET version = version + 1", "version "},
+	{"UPDATE schema_version SET version = 9 WHERE version = 1", "version "},
 };
 
 START_TEST(test_audit__names_the_row_that_is_corrupted)

@@ -165,7 +165,7 @@ class LocksTest(OutageCase):
             scene.wait_settled(worker)
             other = self.session(scene)
             # An order that changes between reading and writing is read once more, and locked.
-            read = proxy.arm(b"\0read_orders\0", Act.HOLD_ANSWER, hold_s=60)
+            read = proxy.arm(b"\0read_", Act.HOLD_ANSWER, hold_s=60)  # by id, or by tid
             locked = proxy.arm(b"\0lock_orders\0", Act.HOLD_ANSWER, hold_s=60)
             load.expected.add([delivered("o1")])
             scene.produce([delivered("o1")])
