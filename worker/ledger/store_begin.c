@@ -30,10 +30,10 @@ static const struct pg_statement read_tids = {
 	"read_tids", "SELECT " STORE_ORDER_COLUMNS ", ctid FROM orders WHERE ctid = ANY($1::tid[])"};
 
 /*
- * To find a row by tid costs PostgreSQL a tenth of what the way down the index does in a table of a million orders. But
- * only who comes by an index prunes the page (heapam, PostgreSQL 15 to 17), and one that is never pruned has no room for
- * the next versions of its rows, which then leave it and are new entries of the index: one read of so many is by id.
- * A page that holds its orders to the end has room for about ten versions beside them.
+ * To find a row by tid costs PostgreSQL a tenth of what the way down the index does in a table of a million orders.
+ * But only who comes by an index prunes the page (heapam, PostgreSQL 15 to 17), and one that is never pruned has no
+ * room for the next versions of its rows, which then leave it and are new entries of the index: one read of so many is
+ * by id. A page that holds its orders to the end has room for about ten versions beside them.
  */
 enum { BY_ID_EACH = 6 };
 
