@@ -210,49 +210,13 @@ START_TEST(test_batch__giving_up_releases_all)
 }
 END_TEST
 
-/* ---- refilling ---- */
-
-/* In a batch of eight: 0 is there; 1 fits, 2 is of another history, 3 of an assignment that is over, 9 finds no room. */
-START_TEST(test_batch__others_of_the_history_get_the_room)
-{
-	struct record_list list = {0};
-	load(1);
-	for (size_t i = 1; i < RECORDS; i++)
-		record_list_append(&list, &records[i]);
-	memset(&records[2].history, 'b', sizeof(records[2].history));
-	records[3].epoch--;
-	batch.max = 7;
-	const struct history_epoch history = records[0].history;
-	batch_append(&batch, &history, &list);
-	ck_assert_uint_eq(list.count, 0);
-	check_batch("0145678");
-	check_list(&batch.later, "29");
-	check_list(&batch.returned, "3");
-	ck_assert_int_eq(records[3].outcome, OUTCOME_RELEASED);
-}
-END_TEST
-
-START_TEST(test_batch__digests_of_what_was_added_leave_the_others_alone)
-{
-	static const uint8_t key[16] = {1, 2, 3}, another[16] = {1, 2, 4};
-	load(3);
-	batch_digest(&batch, 0, another);
-	batch_digest(&batch, 2, key);
-	for (size_t i = 0; i < 3; i++) {
-		struct event_digest digest;
-		event_digest(&records[i].event, i < 2 ? another : key, &digest);
-		ck_assert_mem_eq(&batch.marks[i].digest, &digest, sizeof(digest));
-	}
-}
-END_TEST
-
 /* ---- repeats ---- */
 
 START_TEST(test_batch__digests_are_of_the_events)
 {
 	static const uint8_t key[16] = {1, 2, 3}, another[16] = {1, 2, 4};
 	load(3);
-	batch_digest(&batch, 0, key);
+	batch_digest(&batch, key);
 	for (size_t i = 0; i < 3; i++) {
 		struct event_digest digest;
 		event_digest(&records[i].event, key, &digest);
@@ -282,7 +246,7 @@ START_TEST(test_batch__an_equal_record_earlier_is_a_repeat)
 		records[i].event.timestamp_us = events[i];
 	}
 	load(strlen(events));
-	batch_digest(&batch, 0, key);
+	batch_digest(&batch, key);
 	batch_drop_repeats(&batch);
 	check_batch(repeat_rows[_i].kept);
 	check_list(&batch.repeats, repeat_rows[_i].repeats);
@@ -306,7 +270,7 @@ START_TEST(test_batch__repeats_wait_for_the_first)
 		records[i].event.timestamp_us = events[i];
 	}
 	load(MAX);
-	batch_digest(&batch, 0, key);
+	batch_digest(&batch, key);
 	batch_drop_repeats(&batch);
 	check_batch("0123");
 	batch.fates[0] = FATE_WRITTEN;
@@ -375,7 +339,7 @@ START_TEST(test_batch__half_of_a_large_batch_repeats)
 	}
 	batch_load(&large, &list);
 	ck_assert_uint_eq(large.count, LARGE);
-	batch_digest(&large, 0, key);
+	batch_digest(&large, key);
 	batch_drop_repeats(&large);
 	ck_assert_uint_eq(large.count, LARGE / 2);
 	ck_assert_uint_eq(large.repeats.count, LARGE / 2);
@@ -607,8 +571,6 @@ int main(void)
 	TCase *tc = tcase_create("batch");
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_loop_test(tc, test_batch__one_history_at_a_time, 0, ROWS(load_rows));
-	tcase_add_test(tc, test_batch__others_of_the_history_get_the_room);
-	tcase_add_test(tc, test_batch__digests_of_what_was_added_leave_the_others_alone);
 	tcase_add_test(tc, test_batch__later_ones_come_before_new_ones);
 	tcase_add_loop_test(tc, test_batch__removal_keeps_order_and_marks, 0, ROWS(remove_rows));
 	tcase_add_test(tc, test_batch__unwanted_ones_are_released);

@@ -95,7 +95,7 @@ int64_t metric_get(enum metric m);
 /* X(symbol, family, labels, scale, help); scale picks the buckets: seconds, the finer ones of latency, or records. */
 #define HISTOGRAMS(X) \
 	X(RECORD_LATENCY, "record_latency_seconds", "", LATENCY, "Record timestamp to PostgreSQL commit.") \
-	X(BATCH_RECORDS, "batch_records", "", RECORDS, "Records that a batch took, repeats included.") \
+	X(BATCH_RECORDS, "batch_records", "", RECORDS, "Records a batch.") \
 	X(BATCH_ADMIT, "batch_seconds", "stage=\"admit\"", SECONDS, "Time a batch spends by stage.") \
 	X(BATCH_WRITE, "batch_seconds", "stage=\"write\"", SECONDS, "Time a batch spends by stage.") \
 	X(BATCH_CONFIRM, "batch_seconds", "stage=\"confirm\"", SECONDS, "Time a batch spends by stage.") \

@@ -59,21 +59,6 @@ void batch_load(struct batch *b, struct record_list *list)
 	b->later = others;
 }
 
-void batch_append(struct batch *b, const struct history_epoch *history, struct record_list *list)
-{
-	struct record *r;
-	while ((r = record_list_take(list))) {
-		if (!partition_wants(r)) {
-			r->outcome = OUTCOME_RELEASED;
-			record_list_append(&b->returned, r);
-		} else if (b->count < b->max && history_epoch_equal(&r->history, history)) {
-			b->records[b->count++] = r;
-		} else {
-			record_list_append(&b->later, r);
-		}
-	}
-}
-
 void batch_remove(struct batch *b, const bool *gone, enum outcome outcome, struct record_list *to)
 {
 	size_t kept = 0;
@@ -89,9 +74,9 @@ void batch_remove(struct batch *b, const bool *gone, enum outcome outcome, struc
 	b->count = kept;
 }
 
-void batch_digest(struct batch *b, size_t from, const uint8_t key[16])
+void batch_digest(struct batch *b, const uint8_t key[16])
 {
-	for (size_t i = from; i < b->count; i++) {
+	for (size_t i = 0; i < b->count; i++) {
 		event_digest(&b->records[i]->event, key, &b->marks[i].digest);
 		b->marks[i].timestamp_us = b->records[i]->event.timestamp_us;
 	}

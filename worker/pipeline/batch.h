@@ -48,15 +48,11 @@ void batch_release(struct batch *b);
 /* Fills the empty batch: from `later`, else from `list`, records of one history. What does not fit stays in `later`. */
 void batch_load(struct batch *b, struct record_list *list);
 
-/* Adds records of that history, behind those that are there; those of others, and what does not fit, go to `later`.
- * Records whose assignment is over are let go. */
-void batch_append(struct batch *b, const struct history_epoch *history, struct record_list *list);
-
 /* Removes records[i] for which `gone[i]`, keeping the order; they go to `to` with that outcome. */
 void batch_remove(struct batch *b, const bool *gone, enum outcome outcome, struct record_list *to);
 
-/* Computes the digests of records[from .. count). */
-void batch_digest(struct batch *b, size_t from, const uint8_t key[16]);
+/* Computes the digests. */
+void batch_digest(struct batch *b, const uint8_t key[16]);
 
 /* An equal record earlier in the batch makes a repeat: same digest, and the same event. */
 void batch_drop_repeats(struct batch *b);

@@ -18,7 +18,6 @@ enum {
 	SUSPECT_MS = 250,     /* a refused record waits this long for others to commit beside it */
 	RETRY_MIN_MS = 20,
 	RETRY_MAX_MS = 5000,
-	REFILLS_MAX = 4,      /* a batch may take that many times its size of repeats, settled when it is written */
 	SAY_AFTER_TRIES = 3,  /* deadlocks and the like are gone by then; what is not is an outage */
 };
 
@@ -119,46 +118,16 @@ static void limit_rates(struct worker *w, struct batch *b)
 	rules_unref(rules);
 }
 
-/* Asks Redis what it knows of records[from .. count), before the database. A crash here costs nothing. Returns: how
- * many of them were repeats. */
-static size_t look_up(struct worker *w, struct batch *b, const struct history_epoch *history, size_t from)
+/* Asks Redis what it knows: once a batch, before the database. A crash here costs nothing. */
+static void admit(struct worker *w, struct batch *b)
 {
-	size_t before = b->count;
-	batch_digest(b, from, w->pool->settings.digest_key);
-	memset(b->done, 0, from * sizeof(*b->done));
-	gate_lookup(w->gate, history, b->marks + from, b->count - from, b->done + from);
+	batch_digest(b, w->pool->settings.digest_key);
+	gate_lookup(w->gate, &b->records[0]->history, b->marks, b->count, b->done);
 	FAIL_POINT(after_lookup);
 	batch_remove(b, b->done, OUTCOME_DUPLICATE, &b->returned);
-	return before - b->count;
-}
-
-/*
- * What leaves a quarter of the batch empty is a storm of repeats, and a transaction costs almost as much for half as
- * many records: others that wait in the queue get the room. Returns: how many were taken.
- */
-static size_t look_up_all(struct worker *w, struct batch *b)
-{
-	const struct history_epoch history = b->records[0]->history;
-	size_t taken = b->count, repeats = look_up(w, b, &history, 0);
-	for (int i = 0; i < REFILLS_MAX && repeats > 0 && repeats >= b->max / 4; i++) {
-		struct record_list more = {0};
-		(void)dispatch_take(w->pool->settings.dispatch, w->index, b->max - b->count, 0, 0, &more);
-		size_t from = b->count;
-		taken += more.count;
-		batch_append(b, &history, &more);
-		repeats = b->count > from ? look_up(w, b, &history, from) : 0;
-	}
-	return taken;
-}
-
-/* Returns: how many records the batch has taken. */
-static size_t admit(struct worker *w, struct batch *b)
-{
-	size_t taken = look_up_all(w, b);
 	batch_drop_repeats(b);
 	limit_rates(w, b);
 	FAIL_POINT(after_admit);
-	return taken;
 }
 
 /* ---- write ---- */
@@ -296,12 +265,10 @@ static void work(struct worker *w, struct batch *b)
 {
 	int64_t at = w->begun_us = clock_mono_us();
 	FAIL_POINT(after_take_batch);
-	size_t unwanted = b->count, taken = 0;
+	histogram_observe(HISTOGRAM_BATCH_RECORDS, (double)b->count, 1);
 	batch_drop_unwanted(b);
-	unwanted -= b->count;
 	if (b->count > 0)
-		taken = admit(w, b);
-	histogram_observe(HISTOGRAM_BATCH_RECORDS, (double)(unwanted + taken), 1);
+		admit(w, b);
 	histogram_observe(HISTOGRAM_BATCH_ADMIT, seconds_since(&at), 1);
 	w->confirm_s = 0;
 	if (b->count > 0)
