@@ -116,7 +116,8 @@ int pg_check_dsn(const char *dsn, char *error, size_t error_size)
 	" set_config('tcp_keepalives_count', '" KEEPALIVE_COUNT "', false)," \
 	" set_config('tcp_user_timeout', '" PEER_LOST_MS "', false)"
 
-/* A generic plan made while a table was small is a hash join over all of it, and stays until ANALYZE. */
+/* A generic plan made while a table was small is a hash join over all of it, and stays until ANALYZE. And the order in
+ * which update_orders locks is that of its arrays by a loop only. */
 #define WORKER_SETTINGS \
 	", set_config('plan_cache_mode', 'force_generic_plan', false)," \
 	" set_config('enable_seqscan', 'off', false)," \

@@ -97,8 +97,7 @@ struct store *store_new(const struct store_settings *settings, size_t index)
 
 void store_free(struct store *s)
 {
-	for (int i = 0; i < STORE_READS; i++)
-		pg_rows_free(s->rows[i]);
+	store_free_rows(s);
 	pg_close(s->pg);
 	pg_params_free(s->params);
 	tid_cache_free(s->tids);

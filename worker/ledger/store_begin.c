@@ -62,9 +62,7 @@ enum pg_result store_receive_all(struct store *s, int count, struct pg_rows **ro
 {
 	enum pg_result first = PG_OK;
 	for (int i = 0; i < count; i++) {
-		struct pg_rows *ignored = NULL;
-		enum pg_result r = pg_receive(s->pg, rows ? &rows[i] : &ignored);
-		pg_rows_free(ignored);
+		enum pg_result r = pg_receive(s->pg, &rows[i]);
 		if (first != PG_OK)
 			continue;
 		first = r;

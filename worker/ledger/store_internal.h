@@ -99,7 +99,7 @@ must_use enum store_result store_run(struct store *s, const char *sql, struct pg
 
 /* The rows of the batch's orders: who has slices of them has none any more. */
 void store_free_rows(struct store *s);
-/* Receives `count` answers; the first error is the cause, those behind it only follow from it. `rows` may be NULL. */
+/* Receives `count` answers; the first error is the cause, those behind it only follow from it. */
 must_use enum pg_result store_receive_all(struct store *s, int count, struct pg_rows **rows);
 /* As store_failed, with the reason that store_receive_all kept, and without the transaction. */
 enum store_result store_batch_failed(struct store *s, enum pg_result r);
