@@ -123,6 +123,7 @@ struct process {
 	bool leave_asked;        /* SIGTERM */
 	int64_t frozen_until_us; /* SIGSTOP: none of its fibers runs */
 	bool thrown_out;         /* once: what it drained then it could not commit */
+	bool client_failed;      /* for good; a process that is frozen hears of it when it goes on */
 	int64_t points_to_kill;  /* SIGKILL in so many scheduling points; 0: no */
 	struct pipeline *pipeline;
 };
@@ -253,6 +254,7 @@ const struct terms *traffic_terms(void);
 bool traffic_is_poison(struct slice order_id);
 /* A copy arrives on .dlq or .deferred. */
 void traffic_copied(enum sim_topic topic, struct sim_record *r);
+int64_t traffic_latest_letter_us(void);
 /* Whether everything that the record asks for is done, in the database as it is now. */
 bool traffic_settled(enum sim_topic topic, const struct sim_record *r);
 /* The same of all records. */

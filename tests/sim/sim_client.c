@@ -413,7 +413,7 @@ void client_fail(struct process *p)
 	for (int i = 0; i < client_count; i++) {
 		if (clients[i]->process != p || !clients[i]->alive)
 			continue;
-		clients[i]->fatal = true;
+		clients[i]->fatal = p->client_failed = true;
 		sim_wake(clients[i]);
 		return;
 	}

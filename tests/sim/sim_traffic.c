@@ -51,6 +51,7 @@ static struct entry entries[SIM_EVENTS_MAX];
 static int entry_count;
 static int appended;
 static int trickled;
+static int64_t latest_letter_us;
 static struct terms terms;
 
 /* ---- rules ---- */
@@ -253,6 +254,7 @@ static void make_event(int order, bool conflicting)
 void traffic_begin(void)
 {
 	order_count = entry_count = appended = trickled = 0;
+	latest_letter_us = 0;
 	make_terms();
 	for (int i = 0; i < sim_config.orders; i++)
 		(void)new_order(sim_config.poison && sim_permille(120));
@@ -456,7 +458,13 @@ void traffic_copied(enum sim_topic topic, struct sim_record *r)
 	check_letter(e, code);
 	e->letters[code]++;
 	sim_count(SIM_LETTERS, 1);
+	latest_letter_us = sim_now();
 	sim_trace("dead letter of %d@%" PRId64 ": %s", partition, offset, error_code_name(code));
+}
+
+int64_t traffic_latest_letter_us(void)
+{
+	return latest_letter_us;
 }
 
 /* ---- the end ---- */
