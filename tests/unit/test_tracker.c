@@ -306,6 +306,35 @@ START_TEST(test_tracker__full_behind_one_stuck_record)
 }
 END_TEST
 
+/* Full from the fifth entry on until half of them, two, are left; a new reading begins with none. */
+START_TEST(test_tracker__full_at_a_limit_of_its_own)
+{
+	struct tracker t;
+	uint64_t tickets[6];
+
+	tracker_init(&t);
+	tracker_limit(&t, 5);
+	tracker_start(&t, 100);
+	for (int i = 0; i < 5; i++) {
+		EXPECT(!tracker_full(&t), "full with %d entries", i);
+		tickets[i] = enter(&t, 100 + i, 0);
+	}
+	static const int order[] = {1, 4, 0, 2};
+	static const bool full[] = {true, true, true, false};
+	for (int i = 0; i < 4; i++) {
+		ck_assert(tracker_full(&t));
+		tracker_settle(&t, tickets[order[i]]);
+		EXPECT(tracker_full(&t) == full[i], "%d settled, full: %d", i + 1, tracker_full(&t));
+	}
+	for (int i = 0; i < 3; i++)
+		tickets[i] = enter(&t, 200 + i, 0);
+	ck_assert(tracker_full(&t));
+	tracker_start(&t, 300);
+	ck_assert(!tracker_full(&t));
+	tracker_release(&t);
+}
+END_TEST
+
 START_TEST(test_tracker__entering_a_full_one_is_a_bug)
 {
 	struct tracker t;
@@ -527,6 +556,7 @@ int main(void)
 	tcase_add_loop_test(tc, test_tracker__random_lives, 0, 20);
 	tcase_add_test(tc, test_tracker__ring_grows);
 	tcase_add_test(tc, test_tracker__full_behind_one_stuck_record);
+	tcase_add_test(tc, test_tracker__full_at_a_limit_of_its_own);
 	tcase_add_test(tc, test_tracker__starts_with_nothing_to_commit_but_its_position);
 	tcase_add_test(tc, test_tracker__holes_count_as_settled_once_passed);
 	tcase_add_test(tc, test_tracker__skip_at_the_end_of_the_log);

@@ -31,6 +31,10 @@ static struct partition *find_or_add(struct consumer *c, const char *topic, int3
 	p = malloc(sizeof(*p));
 	ENSURE(p);
 	partition_init(p, topic, number, strcmp(topic, c->settings.deferred_topic) == 0);
+	/* What is read again there and is still over the limit gets copies once more, which are read again by the next one:
+	 * while its oldest record waits for something, a partition must not go round and round behind it. */
+	if (p->deferred_topic)
+		tracker_limit(&p->tracker, c->settings.budget->records_max);
 	c->partitions = realloc(c->partitions, (c->partition_count + 1) * sizeof(*c->partitions));
 	c->scratch = realloc(c->scratch, (c->partition_count + 1) * sizeof(*c->scratch));
 	ENSURE(c->partitions && c->scratch);

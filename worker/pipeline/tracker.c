@@ -19,6 +19,13 @@ void tracker_init(struct tracker *t)
 	t->ring = malloc(ENTRIES_MIN * sizeof(*t->ring));
 	ENSURE(t->ring);
 	t->mask = ENTRIES_MIN - 1;
+	t->most = TRACKER_ENTRIES_MAX;
+}
+
+void tracker_limit(struct tracker *t, size_t most)
+{
+	ENSURE(most > 0 && most <= TRACKER_ENTRIES_MAX && t->next_ticket == t->oldest);
+	t->most = most;
 }
 
 void tracker_release(struct tracker *t)
@@ -32,11 +39,12 @@ void tracker_start(struct tracker *t, int64_t position)
 	t->position = position;
 	t->oldest = t->next_ticket;
 	t->unsettled = 0;
+	t->full = false;
 }
 
 bool tracker_full(const struct tracker *t)
 {
-	return t->next_ticket - t->oldest == TRACKER_ENTRIES_MAX;
+	return t->full;
 }
 
 static void grow(struct tracker *t)
@@ -63,6 +71,7 @@ bool tracker_enter(struct tracker *t, int64_t offset, int64_t timestamp_us, uint
 	        offset, timestamp_us == TRACKER_SETTLED ? TRACKER_SETTLED + 1 : timestamp_us};
 	t->position = offset + 1;
 	t->unsettled++;
+	t->full = t->next_ticket - t->oldest == t->most;
 	return true;
 }
 
@@ -75,6 +84,7 @@ void tracker_settle(struct tracker *t, uint64_t ticket)
 	t->unsettled--;
 	while (t->oldest < t->next_ticket && entry_of(t, t->oldest)->timestamp_us == TRACKER_SETTLED)
 		t->oldest++;
+	t->full &= t->next_ticket - t->oldest > t->most / 2;
 }
 
 void tracker_skip(struct tracker *t, int64_t position)

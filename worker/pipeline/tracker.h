@@ -38,14 +38,20 @@ struct tracker {
 	size_t unsettled;
 	struct tracker_entry *ring; /* entry of a ticket: ring[ticket & mask] */
 	size_t mask;
+	size_t most; /* entries */
+	bool full;   /* there were so many, and there are more than half of them still */
 };
 
-/* The most entries that a ring keeps. One stuck record with this many settled ones behind it stops the
- * partition's intake (tracker_full), not the memory. 2^20 entries are 16 MiB. */
+/* The most entries that a ring keeps, where no less is asked for. One stuck record with this many settled ones behind it
+ * stops the partition's intake (tracker_full), not the memory. 2^20 entries are 16 MiB. */
 #define TRACKER_ENTRIES_MAX ((size_t)1 << 20)
 
 void tracker_init(struct tracker *t);
 void tracker_release(struct tracker *t);
+
+/* At most so many entries, 1 .. TRACKER_ENTRIES_MAX: what a new reading from the oldest unsettled record would have to
+ * read again. Before the first one. */
+void tracker_limit(struct tracker *t, size_t most);
 
 /* Forgets everything and expects the log from `position` on. Tickets go on, so none is given twice. */
 void tracker_start(struct tracker *t, int64_t position);
@@ -57,6 +63,8 @@ void tracker_start(struct tracker *t, int64_t position);
  */
 must_use bool tracker_enter(struct tracker *t, int64_t offset, int64_t timestamp_us, uint64_t *ticket);
 
+/* From the last entry that it takes until half of them are gone: intake stops and goes on with a pause of the client,
+ * which costs what it has fetched. */
 bool tracker_full(const struct tracker *t);
 
 /* The record of `ticket` is settled. Each ticket once, and only those given since tracker_start. */
