@@ -143,6 +143,24 @@ START_TEST(test_batch__later_ones_come_before_new_ones)
 }
 END_TEST
 
+/* Behind those that are left of it: what waited for room, 9, then what comes, 4 and 5; 1 is of another history. */
+START_TEST(test_batch__is_filled_up)
+{
+	struct record_list list = {0};
+	records[1].history.bytes[15] = 1;
+	load(RECORDS);
+	check_batch("02345678");
+	check_list(&batch.later, "19");
+	batch.count = 3;
+	record_list_append(&list, &records[4]);
+	record_list_append(&list, &records[5]);
+	batch_load(&batch, &list);
+	check_batch("023945");
+	check_list(&batch.later, "1");
+	ck_assert_uint_eq(list.count, 0);
+}
+END_TEST
+
 /* ---- removing ---- */
 
 static const struct {
@@ -212,11 +230,25 @@ END_TEST
 
 /* ---- repeats ---- */
 
+START_TEST(test_batch__digests_of_what_was_added_leave_the_others_alone)
+{
+	static const uint8_t key[16] = {1, 2, 3}, another[16] = {1, 2, 4};
+	load(3);
+	batch_digest(&batch, 0, another);
+	batch_digest(&batch, 2, key);
+	for (size_t i = 0; i < 3; i++) {
+		struct event_digest digest;
+		event_digest(&records[i].event, i < 2 ? another : key, &digest);
+		ck_assert_mem_eq(&batch.marks[i].digest, &digest, sizeof(digest));
+	}
+}
+END_TEST
+
 START_TEST(test_batch__digests_are_of_the_events)
 {
 	static const uint8_t key[16] = {1, 2, 3}, another[16] = {1, 2, 4};
 	load(3);
-	batch_digest(&batch, key);
+	batch_digest(&batch, 0, key);
 	for (size_t i = 0; i < 3; i++) {
 		struct event_digest digest;
 		event_digest(&records[i].event, key, &digest);
@@ -246,7 +278,7 @@ START_TEST(test_batch__an_equal_record_earlier_is_a_repeat)
 		records[i].event.timestamp_us = events[i];
 	}
 	load(strlen(events));
-	batch_digest(&batch, key);
+	batch_digest(&batch, 0, key);
 	batch_drop_repeats(&batch);
 	check_batch(repeat_rows[_i].kept);
 	check_list(&batch.repeats, repeat_rows[_i].repeats);
@@ -270,7 +302,7 @@ START_TEST(test_batch__repeats_wait_for_the_first)
 		records[i].event.timestamp_us = events[i];
 	}
 	load(MAX);
-	batch_digest(&batch, key);
+	batch_digest(&batch, 0, key);
 	batch_drop_repeats(&batch);
 	check_batch("0123");
 	batch.fates[0] = FATE_WRITTEN;
@@ -339,7 +371,7 @@ START_TEST(test_batch__half_of_a_large_batch_repeats)
 	}
 	batch_load(&large, &list);
 	ck_assert_uint_eq(large.count, LARGE);
-	batch_digest(&large, key);
+	batch_digest(&large, 0, key);
 	batch_drop_repeats(&large);
 	ck_assert_uint_eq(large.count, LARGE / 2);
 	ck_assert_uint_eq(large.repeats.count, LARGE / 2);
@@ -572,6 +604,8 @@ int main(void)
 	tcase_add_checked_fixture(tc, set_up, tear_down);
 	tcase_add_loop_test(tc, test_batch__one_history_at_a_time, 0, ROWS(load_rows));
 	tcase_add_test(tc, test_batch__later_ones_come_before_new_ones);
+	tcase_add_test(tc, test_batch__is_filled_up);
+	tcase_add_test(tc, test_batch__digests_of_what_was_added_leave_the_others_alone);
 	tcase_add_loop_test(tc, test_batch__removal_keeps_order_and_marks, 0, ROWS(remove_rows));
 	tcase_add_test(tc, test_batch__unwanted_ones_are_released);
 	tcase_add_test(tc, test_batch__giving_up_releases_all);

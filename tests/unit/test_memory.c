@@ -200,7 +200,7 @@ static void carry(struct result *o)
 		buf_release(&value);
 	}
 	batch_load(&batch, &list);
-	batch_digest(&batch, key);
+	batch_digest(&batch, 0, key);
 	batch_drop_repeats(&batch);
 	result_put(o, "%zu to write, %zu repeats\n", batch.count, batch.repeats.count);
 	struct record *refused = batch.records[0];

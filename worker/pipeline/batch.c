@@ -45,7 +45,6 @@ void batch_release(struct batch *b)
 
 void batch_load(struct batch *b, struct record_list *list)
 {
-	ENSURE(b->count == 0);
 	record_list_join(&b->later, list);
 	struct record_list others = {0};
 	struct record *r;
@@ -74,9 +73,9 @@ void batch_remove(struct batch *b, const bool *gone, enum outcome outcome, struc
 	b->count = kept;
 }
 
-void batch_digest(struct batch *b, const uint8_t key[16])
+void batch_digest(struct batch *b, size_t from, const uint8_t key[16])
 {
-	for (size_t i = 0; i < b->count; i++) {
+	for (size_t i = from; i < b->count; i++) {
 		event_digest(&b->records[i]->event, key, &b->marks[i].digest);
 		b->marks[i].timestamp_us = b->records[i]->event.timestamp_us;
 	}

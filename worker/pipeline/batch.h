@@ -45,14 +45,15 @@ struct batch {
 void batch_init(struct batch *b, size_t max);
 void batch_release(struct batch *b);
 
-/* Fills the empty batch: from `later`, else from `list`, records of one history. What does not fit stays in `later`. */
+/* Fills the batch up behind what is in it: from `later`, then from `list`, records of one history. What does not fit
+ * stays in `later`. */
 void batch_load(struct batch *b, struct record_list *list);
 
 /* Removes records[i] for which `gone[i]`, keeping the order; they go to `to` with that outcome. */
 void batch_remove(struct batch *b, const bool *gone, enum outcome outcome, struct record_list *to);
 
-/* Computes the digests. */
-void batch_digest(struct batch *b, const uint8_t key[16]);
+/* Computes the digests of records[from .. count). */
+void batch_digest(struct batch *b, size_t from, const uint8_t key[16]);
 
 /* An equal record earlier in the batch makes a repeat: same digest, and the same event. */
 void batch_drop_repeats(struct batch *b);

@@ -18,6 +18,7 @@ enum {
 	SUSPECT_MS = 250,     /* a refused record waits this long for others to commit beside it */
 	RETRY_MIN_MS = 20,
 	RETRY_MAX_MS = 5000,
+	REFILLS_MAX = 4,      /* a batch may take that many times its size of repeats, settled when it is written */
 	SAY_AFTER_TRIES = 3,  /* deadlocks and the like are gone by then; what is not is an outage */
 };
 
@@ -118,16 +119,51 @@ static void limit_rates(struct worker *w, struct batch *b)
 	rules_unref(rules);
 }
 
-/* Asks Redis what it knows: once a batch, before the database. A crash here costs nothing. */
-static void admit(struct worker *w, struct batch *b)
+/* Asks Redis what it knows of records[from .. count), before the database. A crash here costs nothing. Returns: how
+ * many of them were repeats. */
+static size_t look_up(struct worker *w, struct batch *b, size_t from)
 {
-	batch_digest(b, w->pool->settings.digest_key);
-	gate_lookup(w->gate, &b->records[0]->history, b->marks, b->count, b->done);
+	size_t before = b->count;
+	if (from == before)
+		return 0;
+	batch_digest(b, from, w->pool->settings.digest_key);
+	memset(b->done, 0, from * sizeof(*b->done));
+	gate_lookup(w->gate, &b->records[from]->history, b->marks + from, b->count - from, b->done + from);
 	FAIL_POINT(after_lookup);
 	batch_remove(b, b->done, OUTCOME_DUPLICATE, &b->returned);
+	return before - b->count;
+}
+
+/*
+ * What leaves a quarter of the batch empty is a storm of repeats, and a transaction costs almost as much for half as
+ * many records: others get the room. Those that already wait in `later` are older and come first.
+ * Returns: how many were taken.
+ */
+static size_t fill_up(struct worker *w, struct batch *b, size_t repeats)
+{
+	size_t taken = 0;
+	for (int i = 0; i < REFILLS_MAX && repeats > 0 && repeats >= b->max / 4; i++) {
+		struct record_list more = {0};
+		size_t waiting = b->later.count, room = b->max - b->count, from = b->count;
+		if (room > waiting)
+			(void)dispatch_take(w->pool->settings.dispatch, w->index, room - waiting, 0, 0, &more);
+		batch_load(b, &more);
+		taken += b->count - from;
+		repeats = look_up(w, b, from);
+	}
+	return taken;
+}
+
+/* Returns: how many records the batch has taken. */
+static size_t admit(struct worker *w, struct batch *b)
+{
+	size_t taken = b->count;
+	taken += fill_up(w, b, look_up(w, b, 0));
+	batch_drop_unwanted(b);
 	batch_drop_repeats(b);
 	limit_rates(w, b);
 	FAIL_POINT(after_admit);
+	return taken;
 }
 
 /* ---- write ---- */
@@ -265,10 +301,7 @@ static void work(struct worker *w, struct batch *b)
 {
 	int64_t at = w->begun_us = clock_mono_us();
 	FAIL_POINT(after_take_batch);
-	histogram_observe(HISTOGRAM_BATCH_RECORDS, (double)b->count, 1);
-	batch_drop_unwanted(b);
-	if (b->count > 0)
-		admit(w, b);
+	histogram_observe(HISTOGRAM_BATCH_RECORDS, (double)admit(w, b), 1);
 	histogram_observe(HISTOGRAM_BATCH_ADMIT, seconds_since(&at), 1);
 	w->confirm_s = 0;
 	if (b->count > 0)
