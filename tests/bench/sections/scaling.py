@@ -83,8 +83,18 @@ UNION ALL SELECT 4, 'EUR', 'EUR', 0, sum(amount), 0 FROM closed HAVING count(*) 
 """
 
 
-def _close_orders(ground, count, dsn):
-    ground.stack.psql(CLOSED.format(count=count - LIVE), dsn)
+# Of customers who have had nothing yet: with them each ledger has the accounts of all.
+ACCOUNTS = """
+SET synchronous_commit = off;
+INSERT INTO balances (account_kind, account_id, unit, slot, debits, credits)
+SELECT 1, 'c' || i, 'PTS', 0, 0, 0 FROM generate_series(0, 1000000) i ON CONFLICT DO NOTHING;
+"""
+
+
+def _prepare(ground, count, dsn):
+    if count > LIVE:
+        ground.stack.psql(CLOSED.format(count=count - LIVE), dsn)
+    ground.stack.psql(ACCOUNTS, dsn)
     ground.stack.psql("VACUUM ANALYZE", dsn)
     ground.warm(dsn)
 
@@ -92,15 +102,19 @@ def _close_orders(ground, count, dsn):
 def table_size(ground, results, size):
     """
     100,000 orders live, the rest closed: throughput must not depend on the rest. The live ones come by the stream, so
-    it is measured when most of them are there. The sizes take turns, each turn with a stream of its own, in the middle
-    between two checkpoints; what the time right behind one costs is looked at once more, at the largest size.
+    it is measured when most of them are there. Nothing but orders differs: each ledger has the accounts of all
+    customers. The sizes take turns, each turn with a stream of its own, in the middle between two checkpoints; what the
+    time right behind one costs is looked at once more, at the largest size.
     """
     first, *turns, last = (dataclasses.replace(workload.W1_WIDE, stream=i) for i in range(size.table_runs + 2))
     topics = {stream: ground.topic(stream, size.events) for stream in (first, *turns, last)}
     small = {stream: ground.new_ledger(stream) for stream in (first, *turns)}
     closed = {count: ground.new_ledger(first) for count in (1_000_000, *((10_000_000,) if size.full else ()))}
-    for count, dsn in closed.items():  # no checkpoint from here on
-        _close_orders(ground, count, dsn)
+    # No checkpoint from here on.
+    for dsn in small.values():
+        _prepare(ground, LIVE, dsn)
+    for count, dsn in closed.items():
+        _prepare(ground, count, dsn)
 
     def run(stream, dsn):
         topic, total = topics[stream]
