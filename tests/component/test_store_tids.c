@@ -152,6 +152,37 @@ START_TEST(test_store_tids__hints_may_be_swapped)
 }
 END_TEST
 
+/* Each finds its row, also where ids begin alike for longer than the search looks at once. */
+START_TEST(test_store_tids__ids_may_begin_alike)
+{
+	static const char *const ids[] = {"a", "x-123456789a", "x-123456789b", "x-123456789b1", "x-123456789c"};
+	enum { COUNT = sizeof(ids) / sizeof(ids[0]) };
+	struct ledger_stage t;
+	ledger_stage_open(&t, server.dsn, "alike");
+	struct store *s = store_new(&t.settings, 0);
+	for (int i = 0; i < COUNT; i++)
+		expect(s, stage_write(s, &t.epoch, ids[i]), STORE_OK, ids[i]);
+	stage_run(&t, "UPDATE orders SET refunded_total_minor = length(order_id) * 1000 + ascii(right(order_id, 1))");
+	/* The update has moved all rows: the first reading finds where they are, the second follows. */
+	for (int turn = 0; turn < 2; turn++) {
+		s->turn = 0; /* the sixth order is read by id, and there are five */
+		struct order orders[COUNT];
+		int64_t revision;
+		for (int i = 0; i < COUNT; i++)
+			order_init(&orders[i], slice_of(ids[i]));
+		expect(s, store_begin(s, &t.epoch, false, orders, COUNT, &revision), STORE_OK, "begin");
+		for (int i = 0; i < COUNT; i++) {
+			size_t len = strlen(ids[i]);
+			ck_assert_int_eq(orders[i].facts.refunded_total_minor, (int64_t)len * 1000 + ids[i][len - 1]);
+		}
+		store_rollback(s);
+	}
+	ck_assert_int_eq(executed(s, "read_tids"), 2);
+	store_free(s);
+	ledger_stage_close(&t);
+}
+END_TEST
+
 /* As if the row had been deleted and vacuumed away since it was read, and another one had come to its place. */
 START_TEST(test_store_tids__a_place_of_anothers_is_not_written)
 {
@@ -224,6 +255,7 @@ int main(void)
 	tcase_add_test(c, test_store_tids__are_followed_and_pages_stay_pruned);
 	tcase_add_test(c, test_store_tids__a_hint_may_be_wrong);
 	tcase_add_test(c, test_store_tids__hints_may_be_swapped);
+	tcase_add_test(c, test_store_tids__ids_may_begin_alike);
 	tcase_add_test(c, test_store_tids__a_place_of_anothers_is_not_written);
 	tcase_add_test(c, test_store_tids__a_lock_that_waited_has_the_newer_place);
 	suite_add_tcase(suite, c);

@@ -12,6 +12,7 @@ enum { STALE_TRIES = 4 };
 /* The items of one order, by index into the batch, in their order. */
 struct item_ref {
 	struct slice order_id;
+	uint64_t head; /* of the id, behind what all ids of the batch begin with */
 	uint32_t index;
 };
 
@@ -66,16 +67,31 @@ const char *ledger_error(const struct ledger *l)
 static int ref_compare(const void *left, const void *right)
 {
 	const struct item_ref *a = left, *b = right;
+	if (a->head != b->head)
+		return a->head < b->head ? -1 : 1;
 	int order = slice_compare(a->order_id, b->order_id);
 	return order ? order : (a->index > b->index) - (a->index < b->index);
+}
+
+static bool same_order(const struct item_ref *a, const struct item_ref *b)
+{
+	return a->head == b->head && slice_equal(a->order_id, b->order_id);
 }
 
 /* Sorted by order, then by place in the batch: the first lets rows be locked in one order everywhere, the
  * second lets the first of two contradicting records win. */
 static void sort_items(struct ledger *l, const struct ledger_item *items, size_t count)
 {
+	struct slice first = items[0].event->order_id;
+	size_t common = first.len;
+	for (size_t i = 0; i < count; i++) {
+		struct slice id = items[i].event->order_id;
+		l->refs[i] = (struct item_ref){.order_id = id, .index = (uint32_t)i};
+		first.len = common;
+		common = slice_common(first, id);
+	}
 	for (size_t i = 0; i < count; i++)
-		l->refs[i] = (struct item_ref){items[i].event->order_id, (uint32_t)i};
+		l->refs[i].head = slice_head(l->refs[i].order_id, common);
 	qsort(l->refs, count, sizeof(*l->refs), ref_compare);
 }
 
@@ -83,7 +99,7 @@ static void collect_orders(struct ledger *l, size_t count)
 {
 	l->order_count = 0;
 	for (size_t i = 0; i < count; i++)
-		if (i == 0 || !slice_equal(l->refs[i].order_id, l->refs[i - 1].order_id))
+		if (i == 0 || !same_order(&l->refs[i], &l->refs[i - 1]))
 			order_init(&l->orders[l->order_count++], l->refs[i].order_id);
 }
 
@@ -194,7 +210,7 @@ static bool decide(struct ledger *l, struct ledger_item *items, size_t count, si
 			return false;
 		}
 		size_t to = from + 1;
-		while (to < count && slice_equal(l->refs[to].order_id, o->order_id))
+		while (to < count && same_order(&l->refs[to], &l->refs[from]))
 			to++;
 		*writes = decide_order(l, o, items, &l->refs[from], to - from, *writes);
 		from = to;

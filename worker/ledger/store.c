@@ -102,6 +102,7 @@ void store_free(struct store *s)
 	pg_params_free(s->params);
 	tid_cache_free(s->tids);
 	free(s->order_tids);
+	free(s->order_heads);
 	free(s->movements);
 	free(s);
 }

@@ -132,15 +132,23 @@ static void fill_by_id(struct store *s, struct order *orders, size_t count, cons
 	}
 }
 
-/* Rows come in any order, and may be of orders that nobody asked for. */
+/* Rows come in any order, and may be of orders that nobody asked for. The search is by heads, which lie together. */
 static void fill_by_tid(struct store *s, struct order *orders, size_t count, const struct pg_rows *rows)
 {
+	struct slice first = orders[0].order_id;
+	size_t common = slice_common(first, orders[count - 1].order_id); /* of all: they are sorted */
+	for (size_t i = 0; i < count; i++)
+		s->order_heads[i] = slice_head(orders[i].order_id, common);
 	for (size_t row = 0; row < pg_rows_count(rows); row++) {
 		struct slice id = pg_text(rows, row, ORDER_ID);
+		if (slice_common(first, id) < common)
+			continue;
+		uint64_t head = slice_head(id, common);
 		size_t low = 0, high = count;
 		while (low < high) {
 			size_t middle = low + (high - low) / 2;
-			if (slice_compare(orders[middle].order_id, id) < 0)
+			if (s->order_heads[middle] < head || (s->order_heads[middle] == head &&
+			                                      slice_compare(orders[middle].order_id, id) < 0))
 				low = middle + 1;
 			else
 				high = middle;
@@ -179,8 +187,10 @@ static size_t find_hints(struct store *s, bool lock, const struct order *orders,
 {
 	if (count > s->orders_capacity) {
 		free(s->order_tids);
+		free(s->order_heads);
 		s->order_tids = malloc(count * sizeof(*s->order_tids));
-		ENSURE(s->order_tids);
+		s->order_heads = malloc(count * sizeof(*s->order_heads));
+		ENSURE(s->order_tids && s->order_heads);
 		s->orders_capacity = count;
 	}
 	if (!s->tids)

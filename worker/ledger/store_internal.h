@@ -66,6 +66,7 @@ struct store {
 	/* Of the batch's transaction: */
 	const struct order *orders; /* the caller's */
 	uint64_t *order_tids;       /* of each: where its row is, TID_NONE without one */
+	uint64_t *order_heads;      /* scratch of the search for an order by its id */
 	size_t orders_capacity;
 	struct pg_rows *rows[STORE_READS]; /* slices of the orders point here */
 	struct witness witness;
