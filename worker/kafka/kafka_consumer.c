@@ -413,22 +413,25 @@ static void drop_last(struct kafka_consumer *c)
 
 void kafka_consumer_poll(struct kafka_consumer *c, int timeout_ms, struct kafka_event *event)
 {
-	int64_t deadline_ms = clock_mono_ms() + timeout_ms;
-	int64_t left_ms = timeout_ms;
+	/* Under load there is a record at once: for that no clock is read, neither here nor in the library. */
+	int64_t deadline_ms = -1, left_ms = 0;
 
-	for (bool waited = false;; waited = true) {
+	for (;;) {
 		drop_last(c);
 		event->kind = KAFKA_NOTHING;
 		event->partitions = NULL;
 		event->partition_count = 0;
 		event->commit_error = NULL;
 		event->error[0] = '\0';
-		if (deliver_fatal(c, event) || deliver_pending(c, event) || (waited && left_ms <= 0))
+		if (deliver_fatal(c, event) || deliver_pending(c, event) || (deadline_ms >= 0 && left_ms <= 0))
 			return;
-		c->message = rd_kafka_consumer_poll(c->rk, (int)(left_ms > 0 ? left_ms : 0));
+		c->message = rd_kafka_consumer_poll(c->rk, (int)left_ms);
 		if (c->message && deliver_message(c, c->message, event))
 			return;
-		left_ms = deadline_ms - clock_mono_ms();
+		int64_t now_ms = clock_mono_ms();
+		if (deadline_ms < 0)
+			deadline_ms = now_ms + timeout_ms;
+		left_ms = deadline_ms - now_ms;
 	}
 }
 
