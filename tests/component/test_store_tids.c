@@ -178,6 +178,7 @@ START_TEST(test_store_tids__ids_may_begin_alike)
 		store_rollback(s);
 	}
 	ck_assert_int_eq(executed(s, "read_tids"), 2);
+	ck_assert_int_eq(executed(s, "read_orders"), COUNT + 1); /* no row was overlooked, and so read once more by id */
 	store_free(s);
 	ledger_stage_close(&t);
 }
