@@ -3,7 +3,8 @@
  * holds the worker to its promises.
  *
  *     faults   events come; processes die, freeze, leave, come back; servers fail
- *     drain    nothing fails any more: everything must be settled and committed within DRAIN_US of the latest dead letter
+ *     drain    nothing fails any more: everything must be settled and committed, and between two dead letters, or with
+ *              none to come, DRAIN_US may pass at the most
  *     leave    each process must leave cleanly
  *     check    sim_traffic.c compares the database with what the events call for
  *
@@ -26,8 +27,8 @@ enum {
 };
 
 #define TICK_US (50 * MS_US)
-/* Restarts make copies of copies, and those of a record that conflicts, which has no mark, become dead letters one by one
- * at the rate of its partner. */
+/* Restarts make copies of copies, and those of a record that conflicts, which has no mark, become dead letters one by
+ * one at the rate of its partner. What goes on for ever meets the limit of a seed (sim.c). */
 #define DRAIN_US (180 * SECOND_US)
 #define LEAVE_US ((SHUTDOWN_S + 5) * SECOND_US)
 #define TRICKLE_AFTER_US (3 * SECOND_US)

@@ -42,8 +42,8 @@ struct tracker {
 	bool full;   /* there were so many, and there are more than half of them still */
 };
 
-/* The most entries that a ring keeps, where no less is asked for. One stuck record with this many settled ones behind it
- * stops the partition's intake (tracker_full), not the memory. 2^20 entries are 16 MiB. */
+/* The most entries that a ring keeps, where no less is asked for. One stuck record with this many settled ones behind
+ * it stops the partition's intake (tracker_full), not the memory. 2^20 entries are 16 MiB. */
 #define TRACKER_ENTRIES_MAX ((size_t)1 << 20)
 
 void tracker_init(struct tracker *t);
