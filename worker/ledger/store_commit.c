@@ -15,7 +15,8 @@ static const struct pg_statement commit = {"commit", "COMMIT"};
 
 /*
  * A row is found by its tid, which saves a second way down the index. A tid is a place, and no identity: the row there
- * may have become another order's since it was read, so the id is compared. The row lock of the UPDATE and the
+ * may have become another order's since it was read, so the id is compared, and so that no index is of use for that:
+ * a session that begins with a small table would keep a plan that goes by id. The row lock of the UPDATE and the
  * comparison of revisions are what makes `target - posted` right: the difference was computed from the row at that
  * revision and from no other. Locks are taken in key order: the only join that the session's settings leave is a loop
  * over the arrays.
@@ -32,7 +33,7 @@ static const struct pg_statement update_orders = {
 	" points_seq = u.points_seq, order_credit_minor = u.order_credit_minor, order_credit_seq = u.order_credit_seq,"
 	" updated_at = now()"
 	" FROM unnest(" ORDER_ARRAYS ", $22::tid[]) AS u (" STORE_ORDER_COLUMNS ", tid)"
-	" WHERE o.ctid = u.tid AND o.order_id = u.order_id AND o.rev = u.rev - 1"
+	" WHERE o.ctid = u.tid AND (o.order_id = u.order_id) IS TRUE AND o.rev = u.rev - 1"
 	" RETURNING o.ctid AS tid)"
 	" SELECT expect_rows(count(*), $23::int8), array_agg(tid) FROM written"};
 
