@@ -102,6 +102,8 @@ void store_free(struct store *s)
 	pg_params_free(s->params);
 	tid_cache_free(s->tids);
 	free(s->order_tids);
+	free(s->order_keys);
+	free(s->order_reads);
 	free(s->order_heads);
 	free(s->movements);
 	free(s);

@@ -28,14 +28,22 @@ static const struct pg_statement lock_orders = {
 /* In whatever order. A row that has been updated since its hint is found by its new place only, so not here. */
 static const struct pg_statement read_tids = {
 	"read_tids", "SELECT " STORE_ORDER_COLUMNS ", ctid FROM orders WHERE ctid = ANY($1::tid[])"};
+/*
+ * The same, and each page is looked at as a whole, which costs three times as much, and prunes it: who comes by one tid
+ * does not (heapam, PostgreSQL 15 to 17). OFFSET 0 keeps the planner from joining otherwise than page by page.
+ */
+static const struct pg_statement prune_tids = {
+	"prune_tids",
+	"SELECT o.* FROM unnest($1::tid[]) AS u (tid), LATERAL (SELECT " STORE_ORDER_COLUMNS ", ctid FROM orders"
+	" WHERE ctid >= u.tid AND ctid <= u.tid OFFSET 0) AS o"};
 
 /*
- * To find a row by tid costs PostgreSQL a tenth of what the way down the index does in a table of a million orders.
- * But only who comes by an index prunes the page (heapam, PostgreSQL 15 to 17), and one that is never pruned has no
- * room for the next versions of its rows, which then leave it and are new entries of the index: one read of so many is
- * by id. A page that holds its orders to the end has room for about ten versions beside them.
+ * To find a row by tid costs PostgreSQL a tenth of what the way down the index does in a table of a million orders. But
+ * a page that is never pruned has no room for the next versions of its rows, which then leave it and are new entries of
+ * the index. A page that holds its orders to the end has room for about ten versions beside them, and those of batches
+ * under way cannot be taken away yet: behind so many updates of its rows it is pruned.
  */
-enum { BY_ID_EACH = 6 };
+enum { PRUNED_AFTER = 6 };
 
 /* ---- answers ---- */
 
@@ -128,13 +136,15 @@ static void fill_by_id(struct store *s, struct order *orders, size_t count, cons
 		ENSURE(at < count && slice_equal(orders[at].order_id, id));
 		fill_order(&orders[at], rows, row);
 		s->order_tids[at] = pg_tid(rows, row, TID);
-		tid_cache_put(s->tids, id, s->order_tids[at]);
+		tid_cache_put(s->tids, s->order_keys[at], s->order_tids[at]);
 	}
 }
 
 /* Rows come in any order, and may be of orders that nobody asked for. The search is by heads, which lie together. */
 static void fill_by_tid(struct store *s, struct order *orders, size_t count, const struct pg_rows *rows)
 {
+	if (!rows)
+		return;
 	struct slice first = orders[0].order_id;
 	size_t common = slice_common(first, orders[count - 1].order_id); /* of all: they are sorted */
 	for (size_t i = 0; i < count; i++)
@@ -162,49 +172,67 @@ static void fill_by_tid(struct store *s, struct order *orders, size_t count, con
 
 /* ---- questions ---- */
 
-static void put_ids(struct store *s, const struct order *orders, size_t count)
+/* The ids or the tids of those that are read so. */
+static void put_orders(struct store *s, enum store_read by, const struct order *orders, size_t count)
 {
 	pg_params_clear(s->params);
-	pg_array_begin(s->params, PG_TEXT);
-	for (size_t i = 0; i < count; i++)
-		if (s->order_tids[i] == TID_NONE)
+	pg_array_begin(s->params, by == STORE_BY_ID ? PG_TEXT : PG_TID);
+	for (size_t i = 0; i < count; i++) {
+		if (s->order_reads[i] != by)
+			continue;
+		if (by == STORE_BY_ID)
 			pg_array_text(s->params, orders[i].order_id);
-	pg_array_end(s->params);
-}
-
-static void put_tids(struct store *s, size_t count)
-{
-	pg_params_clear(s->params);
-	pg_array_begin(s->params, PG_TID);
-	for (size_t i = 0; i < count; i++)
-		if (s->order_tids[i] != TID_NONE)
+		else
 			pg_array_tid(s->params, s->order_tids[i]);
+	}
 	pg_array_end(s->params);
 }
 
-/* Returns: how many orders have a hint that is to be followed. */
-static size_t find_hints(struct store *s, bool lock, const struct order *orders, size_t count)
+static void reserve(struct store *s, size_t count)
 {
-	if (count > s->orders_capacity) {
-		free(s->order_tids);
-		free(s->order_heads);
-		s->order_tids = malloc(count * sizeof(*s->order_tids));
-		s->order_heads = malloc(count * sizeof(*s->order_heads));
-		ENSURE(s->order_tids && s->order_heads);
-		s->orders_capacity = count;
-	}
 	if (!s->tids)
 		s->tids = tid_cache_new();
+	if (count <= s->orders_capacity)
+		return;
+	free(s->order_tids);
+	free(s->order_keys);
+	free(s->order_reads);
+	free(s->order_heads);
+	s->order_tids = malloc(count * sizeof(*s->order_tids));
+	s->order_keys = malloc(count * sizeof(*s->order_keys));
+	s->order_reads = malloc(count * sizeof(*s->order_reads));
+	s->order_heads = malloc(count * sizeof(*s->order_heads));
+	ENSURE(s->order_tids && s->order_keys && s->order_reads && s->order_heads);
+	s->orders_capacity = count;
+}
+
+static enum store_read choose_read(struct store *s, uint64_t tid)
+{
+	if (tid == TID_NONE)
+		return STORE_BY_ID;
+	uint8_t *updates = store_page_updates(s, tid);
+	if (*updates < PRUNED_AFTER)
+		return STORE_BY_TID;
+	*updates = 0;
+	return STORE_BY_TID_PRUNING;
+}
+
+/* How each order is read; chosen: how many so. */
+static void choose_reads(struct store *s, bool lock, const struct order *orders, size_t count,
+                         size_t chosen[STORE_READS])
+{
+	reserve(s, count);
 	s->orders = orders;
-	s->turn++; /* the same orders in the same places have their turns, too */
-	size_t hinted = 0;
+	for (size_t i = 0; i < count; i++) {
+		s->order_keys[i] = tid_cache_key(orders[i].order_id);
+		tid_cache_prefetch(s->tids, s->order_keys[i]);
+	}
 	for (size_t i = 0; i < count; i++) {
 		/* Locks are taken in key order, of all. */
-		bool by_id = lock || (i + s->turn) % BY_ID_EACH == 0;
-		s->order_tids[i] = by_id ? TID_NONE : tid_cache_get(s->tids, orders[i].order_id);
-		hinted += s->order_tids[i] != TID_NONE;
+		s->order_tids[i] = lock ? TID_NONE : tid_cache_get(s->tids, s->order_keys[i]);
+		s->order_reads[i] = (uint8_t)choose_read(s, s->order_tids[i]);
+		chosen[s->order_reads[i]]++;
 	}
-	return hinted;
 }
 
 static enum store_result unsent(struct store *s, enum pg_result r)
@@ -218,24 +246,28 @@ static enum store_result unsent(struct store *s, enum pg_result r)
 static enum store_result ask(struct store *s, bool lock, const struct order *orders, size_t count,
                              struct pg_rows **checked)
 {
-	size_t hinted = find_hints(s, lock, orders, count);
-	struct pg_rows *answers[4] = {NULL};
-	int sent = 2, by_tid = 0, by_id = 0;
+	const struct pg_statement *const statements[] = {
+		[STORE_BY_TID] = &read_tids,
+		[STORE_BY_TID_PRUNING] = &prune_tids,
+		[STORE_BY_ID] = lock ? &lock_orders : &read_orders,
+	};
+	enum { HOW = sizeof(statements) / sizeof(statements[0]) };
+	size_t chosen[STORE_READS] = {0};
+	struct pg_rows *answers[2 + HOW] = {NULL};
+	int sent = 2;
+	choose_reads(s, lock, orders, count, chosen);
 	enum pg_result r = pg_send(s->pg, &begin, NULL);
 	if (r == PG_OK) {
 		pg_params_clear(s->params);
 		pg_put_int8(s->params, s->witness.id);
 		r = pg_send(s->pg, &check, s->params);
 	}
-	if (r == PG_OK && hinted) {
-		put_tids(s, count);
-		by_tid = sent++;
-		r = pg_send(s->pg, &read_tids, s->params);
-	}
-	if (r == PG_OK && hinted < count) {
-		put_ids(s, orders, count);
-		by_id = sent++;
-		r = pg_send(s->pg, lock ? &lock_orders : &read_orders, s->params);
+	for (int by = 0; by < HOW && r == PG_OK; by++) {
+		if (!chosen[by])
+			continue;
+		put_orders(s, (enum store_read)by, orders, count);
+		r = pg_send(s->pg, statements[by], s->params);
+		sent++;
 	}
 	if (r == PG_OK)
 		r = pg_flush(s->pg);
@@ -245,8 +277,8 @@ static enum store_result ask(struct store *s, bool lock, const struct order *ord
 	r = store_receive_all(s, sent, answers);
 	pg_rows_free(answers[0]);
 	*checked = answers[1];
-	s->rows[STORE_BY_TID] = by_tid ? answers[by_tid] : NULL;
-	s->rows[STORE_BY_ID] = by_id ? answers[by_id] : NULL;
+	for (int by = 0, answer = 2; by < HOW; by++)
+		s->rows[by] = chosen[by] ? answers[answer++] : NULL;
 	return r == PG_OK ? STORE_OK : store_batch_failed(s, r);
 }
 
@@ -311,9 +343,10 @@ static enum store_result read_batch(struct store *s, const struct history_epoch 
 		return r;
 	if (s->rows[STORE_BY_ID])
 		fill_by_id(s, orders, count, s->rows[STORE_BY_ID]);
-	if (!s->rows[STORE_BY_TID])
+	if (!s->rows[STORE_BY_TID] && !s->rows[STORE_BY_TID_PRUNING])
 		return STORE_OK;
 	fill_by_tid(s, orders, count, s->rows[STORE_BY_TID]);
+	fill_by_tid(s, orders, count, s->rows[STORE_BY_TID_PRUNING]);
 	return ask_again(s, orders, count);
 }
 

@@ -339,15 +339,30 @@ static enum pg_result send_writes(struct store *s, const struct store_write *wri
 	return r == PG_OK ? pg_sync(s->pg) : r;
 }
 
+/* A row that has left its page found it full; one that has not is a version more there. */
+static void note_update(struct store *s, uint64_t from, uint64_t to)
+{
+	uint8_t *updates = store_page_updates(s, from);
+	if (from >> TID_ITEM_BITS != to >> TID_ITEM_BITS)
+		*updates = UINT8_MAX;
+	else if (*updates < UINT8_MAX)
+		++*updates;
+}
+
 /* Where the rows are now. The array is in the order of ours, as the loop that wrote them is; were it in another, these
  * would be hints that lead to nothing. */
 static void keep_tids(struct store *s, const struct store_write *writes, size_t count, bool existing,
                       const struct pg_rows *rows)
 {
-	size_t written = pg_tids(rows, 0, 1, s->order_tids, s->orders_capacity), at = 0;
+	uint64_t *tids = s->order_heads; /* scratch */
+	size_t written = pg_tids(rows, 0, 1, tids, s->orders_capacity), at = 0;
 	EACH(i, count) {
-		if (writes[i].order->exists == existing && at < written)
-			tid_cache_put(s->tids, writes[i].order->order_id, s->order_tids[at++]);
+		const struct order *o = writes[i].order;
+		if (o->exists != existing || at == written)
+			continue;
+		if (existing)
+			note_update(s, s->order_tids[o - s->orders], tids[at]);
+		tid_cache_put(s->tids, s->order_keys[o - s->orders], tids[at++]);
 	}
 }
 

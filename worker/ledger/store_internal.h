@@ -52,8 +52,12 @@ struct movement {
 	__int128 credits;
 };
 
-/* How a batch's orders are read: by the tid of a hint, by id, and by id again where a hint was wrong. */
-enum { STORE_BY_TID, STORE_BY_ID, STORE_BY_ID_AGAIN, STORE_READS };
+/* How a batch's orders are read: by the tid of a hint, by tid with the page pruned on the way, by id, and by id again
+ * where a hint was wrong. */
+enum store_read { STORE_BY_TID, STORE_BY_TID_PRUNING, STORE_BY_ID, STORE_BY_ID_AGAIN, STORE_READS };
+
+/* Counters for pages, of which each holds some twenty orders. Pages that share one are pruned sooner than need be. */
+enum { STORE_PAGES = 1 << 14 };
 
 struct store {
 	struct store_settings settings;
@@ -62,10 +66,12 @@ struct store {
 	struct pg *pg;
 	struct pg_params *params;
 	struct tid_cache *tids;   /* from the first batch on: the keeper's store has none */
-	size_t turn;              /* grows by one a batch: whose turn it is to be read by id */
+	uint8_t page_updates[STORE_PAGES]; /* of rows, since the page was last pruned; the most: one had to leave it */
 	/* Of the batch's transaction: */
 	const struct order *orders; /* the caller's */
 	uint64_t *order_tids;       /* of each: where its row is, TID_NONE without one */
+	uint64_t *order_keys;       /* of each: its key in the cache of tids */
+	uint8_t *order_reads;       /* enum store_read */
 	uint64_t *order_heads;      /* scratch of the search for an order by its id */
 	size_t orders_capacity;
 	struct pg_rows *rows[STORE_READS]; /* slices of the orders point here */
@@ -104,6 +110,12 @@ void store_free_rows(struct store *s);
 must_use enum pg_result store_receive_all(struct store *s, int count, struct pg_rows **rows);
 /* As store_failed, with the reason that store_receive_all kept, and without the transaction. */
 enum store_result store_batch_failed(struct store *s, enum pg_result r);
+
+/* The counter of a row's page. */
+static inline uint8_t *store_page_updates(struct store *s, uint64_t tid)
+{
+	return &s->page_updates[(tid >> TID_ITEM_BITS) % STORE_PAGES];
+}
 
 /* Whether the row of witness that the database shows fits what was acknowledged; takes note of an
  * unanswered COMMIT that did happen. `batches` -1: there is no row. */
