@@ -24,8 +24,8 @@ BROKER_MEMORY = ["-Xms2g", "-Xmx2g", "-Xmn1536m"]
 # middle of whatever is measured then.
 PG_LOG = "max_wal_size = 32GB\ncheckpoint_timeout = 1h\n"
 # What says how durable a commit is, and how often PostgreSQL writes its tables out.
-PG_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_compression", "shared_buffers", "max_wal_size",
-    "checkpoint_timeout", "autovacuum")
+PG_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_compression", "shared_buffers", "huge_pages",
+    "max_wal_size", "checkpoint_timeout", "autovacuum")
 
 
 def tool(name):
@@ -182,7 +182,7 @@ class Ground:
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
             "seed": self.seed,
             "machine": f"{os.cpu_count()} cores of {_processor()}, {_memory_gib():.0f} GiB, "
-                f"Linux {platform.release()}, {_distribution()}",
+                f"{_huge_pages()} huge pages reserved, Linux {platform.release()}, {_distribution()}",
             "worker": ", ".join([f"delivery-worker {version['version']}", *(f"{name} {of['loaded'] or of['built']}"
                 for name, of in version["libraries"].items())]),
             "kafka": self.stack.kafka.LABEL,
@@ -207,6 +207,13 @@ def _processor():
 
 def _memory_gib():
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def _huge_pages():
+    """PostgreSQL has its cache there when there is room."""
+    with open("/proc/meminfo", encoding="utf-8") as info:
+        found = re.search(r"^HugePages_Total:\s*(\d+)$", info.read(), re.M)
+    return f"{int(found[1]):,}" if found and int(found[1]) else "no"
 
 
 def _distribution():

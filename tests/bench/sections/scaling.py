@@ -8,6 +8,9 @@ from .streams import settings
 
 BATCHES = (1, 10, 100, 500, 1000, 2000, 5000)
 LIVE = 100_000
+# Of the streams for the table's size: how long they are, and from where on they are measured. By then nearly all orders
+# that are live have come, and what is new is a seventh of the events, as in any lifecycle.
+WIDE_EVENTS, WIDE_FROM = 2, 0.6
 
 
 def _point(ground, results, size, section, what, more, options=None, partitions=PARTITIONS):
@@ -102,12 +105,13 @@ def _prepare(ground, count, dsn):
 def table_size(ground, results, size):
     """
     100,000 orders live, the rest closed: throughput must not depend on the rest. The live ones come by the stream, so
-    it is measured when most of them are there. Nothing but orders differs: each ledger has the accounts of all
+    it is measured when they are there. Nothing but orders differs: each ledger has the accounts of all
     customers. The sizes take turns, each turn with a stream of its own, in the middle between two checkpoints; what the
     time right behind one costs is looked at once more, at the largest size.
     """
     first, *turns, last = (dataclasses.replace(workload.W1_WIDE, stream=i) for i in range(size.table_runs + 2))
-    topics = {stream: ground.topic(stream, size.events) for stream in (first, *turns, last)}
+    events = WIDE_EVENTS * size.events
+    topics = {stream: ground.topic(stream, events) for stream in (first, *turns, last)}
     small = {stream: ground.new_ledger(stream) for stream in (first, *turns)}
     closed = {count: ground.new_ledger(first) for count in (1_000_000, *((10_000_000,) if size.full else ()))}
     # No checkpoint from here on.
@@ -118,7 +122,7 @@ def table_size(ground, results, size):
 
     def run(stream, dsn):
         topic, total = topics[stream]
-        return backlog.run(ground, stream, topic, total, limit_s=size.table_s, dsn=dsn, leave=False, warm=0.4)
+        return backlog.run(ground, stream, topic, total, limit_s=size.table_s, dsn=dsn, leave=False, warm=WIDE_FROM)
 
     runs = {count: [] for count in (LIVE, *closed)}
     run(first, small[first])  # after minutes of rest
@@ -136,4 +140,4 @@ def table_size(ground, results, size):
     for dsn in (*small.values(), *closed.values()):
         ground.drop(dsn)
     for stream in topics:
-        ground.forget(stream, size.events)
+        ground.forget(stream, events)
