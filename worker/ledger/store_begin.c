@@ -140,15 +140,11 @@ static void fill_by_id(struct store *s, struct order *orders, size_t count, cons
 	}
 }
 
-/* Rows come in any order, and may be of orders that nobody asked for. The search is by heads, which lie together. */
-static void fill_by_tid(struct store *s, struct order *orders, size_t count, const struct pg_rows *rows)
+/* Rows come in any order, and may be of orders that nobody asked for. The search is by heads, of what is behind the
+ * `common` bytes: they lie together. */
+static void fill_by_tid(struct store *s, struct order *orders, size_t count, size_t common, const struct pg_rows *rows)
 {
-	if (!rows)
-		return;
 	struct slice first = orders[0].order_id;
-	size_t common = slice_common(first, orders[count - 1].order_id); /* of all: they are sorted */
-	for (size_t i = 0; i < count; i++)
-		s->order_heads[i] = slice_head(orders[i].order_id, common);
 	for (size_t row = 0; row < pg_rows_count(rows); row++) {
 		struct slice id = pg_text(rows, row, ORDER_ID);
 		if (slice_common(first, id) < common)
@@ -170,17 +166,28 @@ static void fill_by_tid(struct store *s, struct order *orders, size_t count, con
 	}
 }
 
+static void fill_by_tids(struct store *s, struct order *orders, size_t count)
+{
+	size_t common = slice_common(orders[0].order_id, orders[count - 1].order_id); /* of all: they are sorted */
+	for (size_t i = 0; i < count; i++)
+		s->order_heads[i] = slice_head(orders[i].order_id, common);
+	for (int by = STORE_BY_TID; by <= STORE_BY_TID_PRUNING; by++)
+		if (s->rows[by])
+			fill_by_tid(s, orders, count, common, s->rows[by]);
+}
+
 /* ---- questions ---- */
 
 /* The ids or the tids of those that are read so. */
 static void put_orders(struct store *s, enum store_read by, const struct order *orders, size_t count)
 {
 	pg_params_clear(s->params);
-	pg_array_begin(s->params, by == STORE_BY_ID ? PG_TEXT : PG_TID);
+	bool by_id = by == STORE_BY_ID || by == STORE_BY_ID_AGAIN;
+	pg_array_begin(s->params, by_id ? PG_TEXT : PG_TID);
 	for (size_t i = 0; i < count; i++) {
 		if (s->order_reads[i] != by)
 			continue;
-		if (by == STORE_BY_ID)
+		if (by_id)
 			pg_array_text(s->params, orders[i].order_id);
 		else
 			pg_array_tid(s->params, s->order_tids[i]);
@@ -286,18 +293,16 @@ static enum store_result ask(struct store *s, bool lock, const struct order *ord
 static enum store_result ask_again(struct store *s, struct order *orders, size_t count)
 {
 	size_t missing = 0;
-	pg_params_clear(s->params);
-	pg_array_begin(s->params, PG_TEXT);
 	for (size_t i = 0; i < count; i++) {
 		if (orders[i].exists || s->order_tids[i] == TID_NONE)
 			continue;
-		pg_array_text(s->params, orders[i].order_id);
+		s->order_reads[i] = STORE_BY_ID_AGAIN;
 		s->order_tids[i] = TID_NONE;
 		missing++;
 	}
-	pg_array_end(s->params);
 	if (!missing)
 		return STORE_OK;
+	put_orders(s, STORE_BY_ID_AGAIN, orders, count);
 	enum pg_result r = pg_send(s->pg, &read_orders, s->params);
 	if (r == PG_OK)
 		r = pg_flush(s->pg);
@@ -345,8 +350,7 @@ static enum store_result read_batch(struct store *s, const struct history_epoch 
 		fill_by_id(s, orders, count, s->rows[STORE_BY_ID]);
 	if (!s->rows[STORE_BY_TID] && !s->rows[STORE_BY_TID_PRUNING])
 		return STORE_OK;
-	fill_by_tid(s, orders, count, s->rows[STORE_BY_TID]);
-	fill_by_tid(s, orders, count, s->rows[STORE_BY_TID_PRUNING]);
+	fill_by_tids(s, orders, count);
 	return ask_again(s, orders, count);
 }
 

@@ -354,7 +354,7 @@ static void note_update(struct store *s, uint64_t from, uint64_t to)
 static void keep_tids(struct store *s, const struct store_write *writes, size_t count, bool existing,
                       const struct pg_rows *rows)
 {
-	uint64_t *tids = s->order_heads; /* scratch */
+	uint64_t *tids = s->order_heads;
 	size_t written = pg_tids(rows, 0, 1, tids, s->orders_capacity), at = 0;
 	EACH(i, count) {
 		const struct order *o = writes[i].order;

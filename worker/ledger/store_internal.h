@@ -72,7 +72,7 @@ struct store {
 	uint64_t *order_tids;       /* of each: where its row is, TID_NONE without one */
 	uint64_t *order_keys;       /* of each: its key in the cache of tids */
 	uint8_t *order_reads;       /* enum store_read */
-	uint64_t *order_heads;      /* scratch of the search for an order by its id */
+	uint64_t *order_heads;      /* scratch: of the search by id, and tids as they come */
 	size_t orders_capacity;
 	struct pg_rows *rows[STORE_READS]; /* slices of the orders point here */
 	struct witness witness;
