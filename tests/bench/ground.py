@@ -24,7 +24,7 @@ BROKER_MEMORY = ["-Xms2g", "-Xmx2g", "-Xmn1536m"]
 # middle of whatever is measured then.
 PG_LOG = "max_wal_size = 32GB\ncheckpoint_timeout = 1h\n"
 HUGE_PAGES = "/proc/sys/vm/nr_hugepages"
-# What says how durable a commit is, and how often PostgreSQL writes its tables out.
+# What says how durable a commit is, what PostgreSQL's cache is, and how often it writes its tables out.
 PG_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_compression", "shared_buffers", "huge_pages",
     "max_wal_size", "checkpoint_timeout", "autovacuum")
 

@@ -105,10 +105,10 @@ def _prepare(ground, count, dsn):
 def table_size(ground, results, size):
     """
     100,000 orders live, the rest closed: throughput must not depend on the rest. The live ones come by the stream, so
-    it is measured when they are there. Nothing but orders differs: each ledger has the accounts of all
-    customers. The sizes take turns, each turn with a stream of its own, in the middle between two checkpoints; what the
-    time right behind one costs is looked at once more, at the largest size. Closed orders have been on disk for long:
-    while their pages are still to be written, whoever needs room in the cache writes some.
+    it is measured when they are there. Nothing but orders differs: each ledger has the accounts of all customers. The
+    sizes take turns, each turn with a stream of its own, in the middle between two checkpoints; what the time right
+    behind one costs is looked at once more, at the largest size. Closed orders have been on disk for long: while their
+    pages are still to be written, whoever needs room in the cache writes some.
     """
     first, *turns, last = (dataclasses.replace(workload.W1_WIDE, stream=i) for i in range(size.table_runs + 2))
     events = WIDE_EVENTS * size.events
