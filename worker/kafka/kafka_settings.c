@@ -16,7 +16,7 @@ enum {
 	COOPERATIVE_FROM = 0x020a0000, /* 2.10.0: commits in a cooperative rebalance keep the assignment (#4059) */
 	IDEMPOTENT_FROM = 0x02030000,  /* 2.3.0: a broker's outage no longer ends the idempotent producer (#4438) */
 	FREE_TIMEOUT_MS = 5000,
-	FETCH_BYTES = 1024 * 1024,
+	FETCH_BYTES = 2 * 1024 * 1024,
 	PRODUCE_KBYTES = 8 * 1024,
 };
 
@@ -31,6 +31,12 @@ struct fixed {
  * fetch. Lower numbers of messages stall: the fetcher looks again only after a second once a limit is reached
  * (below 2.2). A batch is bounded well below any sane max.message.bytes, so that a broker's "message too
  * large" speaks of one message and never of a batch of good ones.
+ *
+ * An answer of the broker holds up to fetch.message.max.bytes of each partition, in the order in which they are asked
+ * for. That order begins anew whenever the queue was full (librdkafka#1854), so whoever finds no room in an answer
+ * gets nothing until those before it are read to their end: a backlog's last partition would stand still for all of
+ * that time. With a 32nd part of FETCH_BYTES each, 32 partitions of a broker are read side by side, as long as the
+ * publishers' batches, compressed, are no larger: a larger one is sent for the first partition only.
  */
 static const struct fixed defaults[] = {
 	{KAFKA_BOTH, "client.id", "delivery-worker"},
@@ -42,6 +48,7 @@ static const struct fixed defaults[] = {
 	{KAFKA_CONSUMER, "max.poll.interval.ms", "300000"},
 	{KAFKA_CONSUMER, "queued.min.messages", "10000"},
 	{KAFKA_CONSUMER, "queued.max.messages.kbytes", "4096"},
+	{KAFKA_CONSUMER, "fetch.message.max.bytes", "65536"},
 	{KAFKA_CONSUMER, "fetch.wait.max.ms", "100"},
 	{KAFKA_CONSUMER, "check.crcs", "true"}, /* brokers hand out what the disk has; an amount may differ by a bit */
 	{KAFKA_PRODUCER, "linger.ms", "5"},
