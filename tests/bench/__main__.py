@@ -41,7 +41,7 @@ class Size:
     storm_runs: int = 5
     point_runs: int = 1
     point_s: float = 3
-    table_runs: int = 5
+    table_runs: int = 7
     table_s: float = 8
     steady_s: int = 12
     steady_runs: int = 3
