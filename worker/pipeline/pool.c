@@ -315,6 +315,14 @@ static void work(struct worker *w, struct batch *b)
 	histogram_observe(HISTOGRAM_BATCH_CONFIRM, w->confirm_s + seconds_since(&at), 1);
 }
 
+/* From one multiple of the interval to the next: all workers take their batches then, and one flush of PostgreSQL's log
+ * serves the commits of several. */
+static int64_t next_batch_us(const struct worker *w)
+{
+	int64_t interval_us = w->pool->settings.batch_interval_us;
+	return interval_us ? (w->begun_us / interval_us + 1) * interval_us : 0;
+}
+
 static bool take(struct worker *w, struct batch *b)
 {
 	const struct pool_settings *s = &w->pool->settings;
@@ -322,7 +330,7 @@ static bool take(struct worker *w, struct batch *b)
 	int64_t now = clock_mono_us();
 	int64_t patience_ms = w->suspects.count ? SUSPECT_MS : b->later.count ? 0 : IDLE_MS;
 	size_t room = s->batch_max > w->suspects.count ? s->batch_max - w->suspects.count : 1;
-	int64_t next_us = w->begun_us + s->batch_interval_us;
+	int64_t next_us = next_batch_us(w);
 	bool open = dispatch_take(s->dispatch, w->index, room, next_us > now ? next_us : 0, now + patience_ms * 1000,
 	                          &list);
 	histogram_observe(HISTOGRAM_BATCH_WAIT, seconds_since(&now), list.count > 0);

@@ -3,10 +3,10 @@
  *
  *     take batch -> admit (Redis) -> write (PostgreSQL) -> confirm (Redis) -> settle
  *
- * A worker takes what its shard has, `batch.interval_us` after its last batch if that is not full; it owns the batch's records until they go back to
- * their consumers (settled) or to the outbox (deferred, dead-lettered). An outage holds the batch, for
- * as long as it takes, with no attempt counted against a record: transient is not permanent [I10]. A
- * record that PostgreSQL refuses is found by bisection and costs itself only [I9].
+ * A worker takes what its shard has, at the next multiple of `batch.interval_us` if that is not full; it owns the
+ * batch's records until they go back to their consumers (settled) or to the outbox (deferred, dead-lettered). An outage
+ * holds the batch, for as long as it takes, with no attempt counted against a record: transient is not permanent [I10].
+ * A record that PostgreSQL refuses is found by bisection and costs itself only [I9].
  */
 #ifndef WORKER_PIPELINE_POOL_H
 #define WORKER_PIPELINE_POOL_H
@@ -21,7 +21,7 @@
 struct pool_settings {
 	size_t workers;
 	size_t batch_max;
-	int64_t batch_interval_us; /* at least, from one batch of a worker to the next, unless that one is full */
+	int64_t batch_interval_us; /* batches that are not full are taken at multiples of it; 0: as records come */
 	const struct store_settings *store; /* worker i uses index i of its board */
 	struct gate_shared *gate;
 	int64_t rate_per_second; /* of a partner without a setting of its own; 0: no limit */
