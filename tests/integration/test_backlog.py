@@ -20,7 +20,8 @@ class BacklogTest(unittest.TestCase):
                 "all credited")
         # How much of the whole was written when each partition's last record was.
         shares = scene.psql(f"""
-            SELECT first_partition, (SELECT count(*) FROM orders WHERE updated_at <= max(o.updated_at))::float8 / {RECORDS}
+            SELECT first_partition,
+                   (SELECT count(*) FROM orders WHERE updated_at <= max(o.updated_at))::float8 / {RECORDS}
             FROM orders o GROUP BY 1 ORDER BY 1""")
         self.assertEqual([int(partition) for partition, _ in shares], list(range(PARTITIONS)))
         for partition, share in shares:
