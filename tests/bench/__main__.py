@@ -44,7 +44,7 @@ class Size:
     table_runs: int = 7
     table_s: float = 8
     steady_s: int = 12
-    steady_runs: int = 3
+    steady_runs: int = 5
     slow_s: float = 10
     leave_after_s: float = 1.5
     profile_events: int = 20000

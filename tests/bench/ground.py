@@ -22,7 +22,7 @@ PARTITIONS = 6
 BROKER_MEMORY = ["-Xms2g", "-Xmx2g", "-Xmn1536m"]
 # A log for the longest section, so that a checkpoint comes when the bench wants one: by time it would come in the
 # middle of whatever is measured then.
-PG_LOG = "max_wal_size = 32GB\ncheckpoint_timeout = 1h\n"
+PG_LOG = "max_wal_size = 64GB\ncheckpoint_timeout = 1h\n"
 HUGE_PAGES = "/proc/sys/vm/nr_hugepages"
 # What says how durable a commit is, what PostgreSQL's cache is, and how often it writes its tables out.
 PG_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "wal_compression", "shared_buffers", "huge_pages",

@@ -62,8 +62,8 @@ def backlog_length(ground, results, size):
 ORDERS_OPTIONS = "SELECT array_to_string(reloptions, ', ') FROM pg_class WHERE oid = 'orders'::regclass"
 
 # Orders that are over: delivered, paid in both kinds, as the worker leaves them. Ids are spread as generated ones are.
-# 28 of them in a page, as many as the worker puts into one when they are new and smaller: of pages that are loaded up to
-# the table's own fill factor each has room for a new order, and PostgreSQL spreads the new ones over all of them.
+# 28 of them in a page, as many as the worker puts into one when they are new and smaller: of pages that are loaded up
+# to the table's own fill factor many have room for a new order, and PostgreSQL spreads the new ones over all of those.
 CLOSED = """
 SET synchronous_commit = off;
 ALTER TABLE orders SET (fillfactor = 73);
