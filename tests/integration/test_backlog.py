@@ -18,6 +18,8 @@ class BacklogTest(unittest.TestCase):
         with scene.worker() as worker:
             worker.wait_until(lambda m: m.value("records_settled_total", outcome="credited") == RECORDS, 60,
                 "all credited")
+            scene.journal.adopt(scene.topic, scene.read())
+            scene.check(worker)
         # How much of the whole was written when each partition's last record was.
         shares = scene.psql(f"""
             SELECT first_partition,
