@@ -7,6 +7,7 @@ timestamps are the milliseconds in which the records were due. Rate and CPU are 
 came.
 """
 
+import contextlib
 import json
 import subprocess
 import time
@@ -27,36 +28,27 @@ LATENCY = "record_latency_seconds"
 
 
 def measure(ground, results, size):
-    left = []
-    try:
-        _measure(ground, results, size, left)
-    finally:
-        for topic, dsn in left:
-            ground.stack.delete_topic(topic)
-            ground.drop(dsn)
-
-
-def _measure(ground, results, size, left):
-    _one(ground, WARM_UP_RATE, WARM_UP_S, left)
-    for rate in RATES:
-        runs = [_one(ground, rate, size.steady_s, left) for _ in range(size.steady_runs)]
-        row = results.add("W4", f"{rate:,} events/s", settings(size, rate * (WARM_S + size.steady_s), redis="on"), runs)
-        if row.median("late_p99_ms") > 1:
-            results.note(f"W4 at {rate:,}/s: the generator fell behind its schedule, by {row.text('late_p99_ms')} ms "
-                "or more for 1 % of the records; that is in the latency")
+    # Deleted when all is measured: a file system that tells the device what is deleted (mounted with `discard`) lets a
+    # COMMIT wait for that, 20 ms and more.
+    with contextlib.ExitStack() as left:
+        _one(ground, WARM_UP_RATE, WARM_UP_S, left)
+        for rate in RATES:
+            runs = [_one(ground, rate, size.steady_s, left) for _ in range(size.steady_runs)]
+            row = results.add("W4", f"{rate:,} events/s", settings(size, rate * (WARM_S + size.steady_s), redis="on"),
+                runs)
+            if row.median("late_p99_ms") > 1:
+                results.note(f"W4 at {rate:,}/s: the generator fell behind its schedule, by "
+                    f"{row.text('late_p99_ms')} ms or more for 1 % of the records; that is in the latency")
 
 
 def _one(ground, rate, seconds, left):
-    """
-    left: to it comes what is to be deleted when all is measured. A file system that tells the device what is deleted
-    (mounted with `discard`) lets a COMMIT wait for that, 20 ms and more.
-    """
     load = workload.W4
     count = rate * (WARM_S + seconds)
     lines = ground.lines(load, count)
     topic = ground.new_topic()
+    left.callback(ground.stack.delete_topic, topic)
     dsn = ground.new_ledger(load)
-    left.append((topic, dsn))
+    left.callback(ground.drop, dsn)
     options = {**ground.options(topic, f"steady{ground.stack.number()}"), "pg.dsn": dsn}
     with Worker(ground.stack, options) as worker, open(lines, "rb") as data:
         worker.wait_until(lambda m: m.value("assigned_partitions") == PARTITIONS + 2, 30)
