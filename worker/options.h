@@ -42,7 +42,7 @@
 	X(INT, consumers, "consumers", "1", 1, 64, "threads", "consumer threads, one Kafka client each") \
 	X(INT, workers, "workers", "2", 1, 64, "threads", "worker threads, one PostgreSQL and one Redis connection each") \
 	X(INT, batch_max, "batch.max", "1000", 1, 10000, "records", "most records in one transaction") \
-	X(INT, batch_interval_us, "batch.interval_us", "2000", 0, 1000000, "us", "a worker that is ahead of its queue takes a batch at each multiple of this time, as all do; 0: as records come") \
+	X(INT, batch_interval_us, "batch.interval_us", "2000", 0, 1000000, "us", "workers take batches that are not full at multiples of this time; 0 takes records as they come") \
 	X(INT, inflight_max, "inflight.max", "10000", 1, 1000000, "records", "records taken and not settled; beyond it partitions pause") \
 	X(BYTES, inflight_max_bytes, "inflight.max_bytes", "16m", 1048576, 1073741824, "bytes", "bytes of the same") \
 	X(MILLIS, commit_interval_ms, "commit.interval_ms", "500", 10, 60000, "ms", "time between offset commits") \
