@@ -83,7 +83,7 @@ static struct history_epoch present_epoch(const struct store_settings *settings)
 	struct store *s = store_new(settings, 0);
 	struct history_epoch epoch;
 	const char *because;
-	ENSURE(store_assign(s, "load", NULL, 0, &epoch, &because) == STORE_OK);
+	ENSURE(store_assign(s, &(struct store_member){.group = "load"}, NULL, 0, &epoch, &because) == STORE_OK);
 	store_free(s);
 	return epoch;
 }

@@ -14,6 +14,9 @@ static struct private_postgres server;
 
 #define GROUP "delivery-worker"
 
+static const struct store_member member = {.group = GROUP, .id = 4711, .cluster = {"cluster-a"}};
+static const struct store_member other_group = {.group = "other", .id = 4711, .cluster = {"cluster-a"}};
+
 static void expect(const struct store *s, enum store_result got, enum store_result wanted, const char *what)
 {
 	ck_assert_msg(got == wanted, "%s: got %d, wanted %d (%s)", what, got, wanted, store_error(s));
@@ -41,7 +44,7 @@ static enum store_result find(enum finder finder, struct store *worker, struct s
 			store_rollback(worker);
 		return r;
 	case PROGRESS:
-		return store_progress(keeper, GROUP, epoch, NULL, 0, &lsn);
+		return store_progress(keeper, &member, epoch, NULL, 0, &lsn);
 	case CHECK:
 		return store_check_history(keeper, epoch);
 	case ASSIGN:
@@ -62,7 +65,7 @@ static struct history_epoch assign_one(struct store *s, const char **because)
 {
 	struct store_assignment a = assignment(0, -1, false);
 	struct history_epoch epoch;
-	expect(s, store_assign(s, GROUP, &a, 1, &epoch, because), STORE_OK, "assign");
+	expect(s, store_assign(s, &member, &a, 1, &epoch, because), STORE_OK, "assign");
 	return epoch;
 }
 
@@ -234,7 +237,7 @@ static struct history_epoch assign_past_retries(struct store *s, const char **be
 	struct history_epoch epoch;
 	enum store_result r = STORE_RETRY;
 	for (int i = 0; i < 3 && r == STORE_RETRY; i++)
-		r = store_assign(s, GROUP, &a, 1, &epoch, because);
+		r = store_assign(s, &member, &a, 1, &epoch, because);
 	expect(s, r, STORE_OK, "assign");
 	return epoch;
 }
@@ -288,7 +291,7 @@ START_TEST(test_store_progress__an_older_copy_of_the_data_is_found)
 		look_again(&t);
 		ck_assert_int_eq(begin_past_retries(keeper, &epoch, "b"), STORE_OK);
 		expect(worker, stage_write(worker, &epoch, "b"), STORE_OK, "server back, nothing lost");
-		expect(keeper, store_progress(keeper, GROUP, &epoch, NULL, 0, &lsn), STORE_OK, "progress");
+		expect(keeper, store_progress(keeper, &member, &epoch, NULL, 0, &lsn), STORE_OK, "progress");
 		ck_assert_uint_gt(lsn, 0);
 
 		restore(&own, &t, long_wal);
@@ -333,7 +336,7 @@ START_TEST(test_store_progress__a_copy_restored_twice_draws_twice)
 	first = assign_past_retries(keeper, &because);
 	ck_assert(because && !history_epoch_equal(&first, &t.epoch));
 	expect(worker, stage_write(worker, &first, "b"), STORE_OK, "b again");
-	expect(keeper, store_progress(keeper, GROUP, &first, NULL, 0, &lsn), STORE_OK, "progress");
+	expect(keeper, store_progress(keeper, &member, &first, NULL, 0, &lsn), STORE_OK, "progress");
 
 	restore(&own, &t, true);
 	expect(worker, begin_past_retries(worker, &first, "b"), STORE_HISTORY, "restored again");
@@ -402,7 +405,7 @@ START_TEST(test_store_progress__a_position_read_before_a_siblings_is_no_loss)
 	postgres_proxy_arm(&proxy, rows[_i].text, rows[_i].act, sibling_connects, &b);
 	enum store_result r = STORE_OK;
 	if (_i == 1)
-		r = store_progress(s, GROUP, &t.epoch, NULL, 0, &lsn);
+		r = store_progress(s, &member, &t.epoch, NULL, 0, &lsn);
 	else if (_i < 3)
 		r = store_check_history(s, &t.epoch);
 	else
@@ -429,12 +432,12 @@ static int64_t progress_of(struct ledger_stage *t, int partition)
 
 START_TEST(test_store_progress__assign_starts_by_the_start_rule)
 {
-	static const struct offset_range accepted = {10, 20}, other = {10, 21};
+	static const struct offset_range accepted = {10, 20}, other = {10, 19};
 	static const struct {
 		const char *what;
 		struct start_facts facts; /* but for progress */
 		int64_t progress;         /* -1: no row */
-		const struct offset_range *accepted;
+		const struct offset_range *accepted; /* found before, and accepted */
 		int64_t start; /* -1: lost */
 		bool reset;
 	} rows[] = {
@@ -455,7 +458,7 @@ START_TEST(test_store_progress__assign_starts_by_the_start_rule)
 		{"below the log", {.committed = -1, .log_start = 20, .log_end = 99}, 10, NULL, -1, false},
 		{"loss accepted", {.committed = -1, .log_start = 20, .log_end = 99}, 10, &accepted, 20, false},
 		{"another loss accepted", {.committed = -1, .log_start = 20, .log_end = 99}, 10, &other, -1, false},
-		{"above the log", {.committed = -1, .log_end = 99}, 100, NULL, -1, false},
+		{"above the log", {.committed = -1, .log_end = 99, .progress_before = 100}, 100, NULL, -1, false},
 	};
 	struct ledger_stage t;
 	ledger_stage_open(&t, server.dsn, "start rule");
@@ -467,9 +470,13 @@ START_TEST(test_store_progress__assign_starts_by_the_start_rule)
 		a[i] = (struct store_assignment){.topic = "delivery-events",
 						 .partition = i,
 						 .facts = rows[i].facts,
-						 .mark = {.lsn = UINT64_MAX},
-						 .accepted = rows[i].accepted};
-		char sql[160];
+						 .mark = {.lsn = UINT64_MAX}};
+		char sql[256];
+		if (rows[i].accepted) {
+			snprintf(sql, sizeof(sql), "INSERT INTO lost_offsets VALUES ('%s', 'delivery-events', %d, %d, %d, '',"
+				 " now(), now())", GROUP, i, (int)rows[i].accepted->from, (int)rows[i].accepted->to);
+			stage_run(&t, sql);
+		}
 		snprintf(sql, sizeof(sql), "INSERT INTO progress VALUES ('%s', 'delivery-events', %d, %d, 5)", GROUP, i,
 			 (int)rows[i].progress);
 		if (rows[i].progress >= 0)
@@ -483,7 +490,7 @@ START_TEST(test_store_progress__assign_starts_by_the_start_rule)
 	}
 	struct history_epoch epoch;
 	const char *because;
-	expect(s, store_assign(s, GROUP, a, COUNT, &epoch, &because), STORE_OK, "assign");
+	expect(s, store_assign(s, &member, a, COUNT, &epoch, &because), STORE_OK, "assign");
 	ck_assert_msg(!because, "%s", because);
 	for (int i = 0; i < COUNT; i++) {
 		char sql[160];
@@ -543,7 +550,7 @@ START_TEST(test_store_progress__marks_prove_loss_within_their_epoch)
 		a[1].mark.lsn = rows[i].ahead ? lsn + 1024 * 1024 * 1024 : lsn;
 		struct history_epoch epoch;
 		const char *because;
-		expect(s, store_assign(s, GROUP, a, 2, &epoch, &because), STORE_OK, rows[i].what);
+		expect(s, store_assign(s, &member, a, 2, &epoch, &because), STORE_OK, rows[i].what);
 		ck_assert_msg((because != NULL) == (rows[i].because != NULL), "%s: %s", rows[i].what, because);
 		ck_assert_msg(!because || strstr(because, rows[i].because), "%s: %s", rows[i].what, because);
 		ck_assert_msg(history_epoch_equal(&epoch, &t.epoch) == !because, "%s", rows[i].what);
@@ -554,7 +561,7 @@ START_TEST(test_store_progress__marks_prove_loss_within_their_epoch)
 		ck_assert_int_eq(progress_of(&t, 1), rows[i].marked ? 30 : start);
 		/* The mark is still there, the epoch is another: no second draw. */
 		if (because) {
-			expect(s, store_assign(s, GROUP, a, 2, &epoch, &because), STORE_OK, rows[i].what);
+			expect(s, store_assign(s, &member, a, 2, &epoch, &because), STORE_OK, rows[i].what);
 			ck_assert_msg(!because && history_epoch_equal(&epoch, &stored), "%s: %s", rows[i].what,
 				      because);
 		}
@@ -575,22 +582,22 @@ START_TEST(test_store_progress__a_late_assignment_sets_nothing_back)
 	struct history_epoch epoch;
 	const char *because;
 	uint64_t lsn;
-	expect(owner, store_assign(owner, GROUP, &mine, 1, &epoch, &because), STORE_OK, "owner");
+	expect(owner, store_assign(owner, &member, &mine, 1, &epoch, &because), STORE_OK, "owner");
 	struct store_progress to = {
 		.topic = "delivery-events", .partition = 1, .claim = mine.claim, .position = 21};
-	expect(owner, store_progress(owner, GROUP, &epoch, &to, 1, &lsn), STORE_OK, "progress");
-	late.mark = (struct commit_mark){epoch, 0};
-	expect(zombie, store_assign(zombie, GROUP, &late, 1, &epoch, &because), STORE_OK, "late");
+	expect(owner, store_progress(owner, &member, &epoch, &to, 1, &lsn), STORE_OK, "progress");
+	late.mark = (struct commit_mark){.epoch = epoch};
+	expect(zombie, store_assign(zombie, &member, &late, 1, &epoch, &because), STORE_OK, "late");
 	ck_assert(!because && late.verdict.start == 5);
 	ck_assert_int_eq(progress_of(&t, 1), 21);
 	to = (struct store_progress){.topic = "delivery-events", .partition = 1, .claim = late.claim, .position = 8};
-	expect(zombie, store_progress(zombie, GROUP, &epoch, &to, 1, &lsn), STORE_OK, "what it read again");
+	expect(zombie, store_progress(zombie, &member, &epoch, &to, 1, &lsn), STORE_OK, "what it read again");
 	ck_assert(to.kept);
 	ck_assert_int_eq(progress_of(&t, 1), 21);
 
 	struct store_assignment next = assignment(1, 21, true);
-	next.mark = (struct commit_mark){epoch, 0};
-	expect(owner, store_assign(owner, GROUP, &next, 1, &epoch, &because), STORE_OK, "next");
+	next.mark = (struct commit_mark){.epoch = epoch};
+	expect(owner, store_assign(owner, &member, &next, 1, &epoch, &because), STORE_OK, "next");
 	ck_assert_msg(!because, "%s", because);
 	ck_assert_int_eq(next.verdict.start, 21);
 	store_free(zombie);
@@ -609,34 +616,34 @@ START_TEST(test_store_progress__progress_is_the_last_claims)
 	struct history_epoch epoch;
 	const char *because;
 	uint64_t lsn = 0, later = 0;
-	expect(first, store_assign(first, GROUP, a, 2, &epoch, &because), STORE_OK, "first");
+	expect(first, store_assign(first, &member, a, 2, &epoch, &because), STORE_OK, "first");
 	struct store_progress mine[] = {
 		{.topic = "delivery-events", .partition = 0, .claim = a[0].claim, .position = 10},
 		{.topic = "delivery-events", .partition = 1, .claim = a[1].claim, .position = 11}};
-	expect(first, store_progress(first, GROUP, &epoch, mine, 2, &lsn), STORE_OK, "progress");
+	expect(first, store_progress(first, &member, &epoch, mine, 2, &lsn), STORE_OK, "progress");
 	ck_assert(mine[0].kept && mine[1].kept);
 	ck_assert(progress_of(&t, 0) == 10 && progress_of(&t, 1) == 11);
 	ck_assert_uint_gt(lsn, 0);
 
-	expect(second, store_assign(second, GROUP, b, 1, &epoch, &because), STORE_OK, "second");
+	expect(second, store_assign(second, &member, b, 1, &epoch, &because), STORE_OK, "second");
 	ck_assert_int_eq(b[0].facts.progress, 11);
 	mine[0].position = 20;
 	mine[1].position = 21;
-	expect(first, store_progress(first, GROUP, &epoch, mine, 2, &later), STORE_OK, "late");
+	expect(first, store_progress(first, &member, &epoch, mine, 2, &later), STORE_OK, "late");
 	ck_assert(mine[0].kept && !mine[1].kept);
 	ck_assert_uint_ge(later, lsn);
 	ck_assert(progress_of(&t, 0) == 20 && progress_of(&t, 1) == 11);
 	struct store_progress theirs = {
 		.topic = "delivery-events", .partition = 1, .claim = b[0].claim, .position = 31};
-	expect(second, store_progress(second, GROUP, &epoch, &theirs, 1, &later), STORE_OK, "theirs");
+	expect(second, store_progress(second, &member, &epoch, &theirs, 1, &later), STORE_OK, "theirs");
 	ck_assert(theirs.kept && progress_of(&t, 1) == 31);
 
 	/* Right claim, wrong group: nothing. Old epoch: nothing, and the whole write with it. */
 	theirs.position = 32;
-	expect(second, store_progress(second, "other", &epoch, &theirs, 1, &later), STORE_OK, "other group");
+	expect(second, store_progress(second, &other_group, &epoch, &theirs, 1, &later), STORE_OK, "other group");
 	ck_assert(!theirs.kept && progress_of(&t, 1) == 31);
 	stage_run(&t, "UPDATE history SET epoch = gen_random_uuid()");
-	expect(second, store_progress(second, GROUP, &epoch, &theirs, 1, &later), STORE_HISTORY, "old epoch");
+	expect(second, store_progress(second, &member, &epoch, &theirs, 1, &later), STORE_HISTORY, "old epoch");
 	ck_assert_int_eq(progress_of(&t, 1), 31);
 	store_free(first);
 	store_free(second);
@@ -655,7 +662,7 @@ static void *write_progress(void *argument)
 {
 	struct waiting_progress *w = argument;
 	uint64_t lsn;
-	w->result = store_progress(w->store, GROUP, &w->epoch, &w->entry, 1, &lsn);
+	w->result = store_progress(w->store, &member, &w->epoch, &w->entry, 1, &lsn);
 	return NULL;
 }
 
@@ -668,7 +675,7 @@ START_TEST(test_store_progress__progress_waits_for_a_draw_and_sees_it)
 	struct store_assignment a = assignment(0, -1, false);
 	struct waiting_progress w = {.store = s};
 	const char *because;
-	expect(s, store_assign(s, GROUP, &a, 1, &w.epoch, &because), STORE_OK, "assign");
+	expect(s, store_assign(s, &member, &a, 1, &w.epoch, &because), STORE_OK, "assign");
 	w.entry = (struct store_progress){.topic = a.topic, .partition = 0, .claim = a.claim, .position = 50};
 	stage_run(&t, "BEGIN");
 	stage_run(&t, "UPDATE history SET epoch = gen_random_uuid()");
@@ -701,8 +708,8 @@ START_TEST(test_store_progress__keepers_calls_survive_a_lost_backend)
 		stage_terminate(&t, pg_backend(s->pg));
 		for (int i = 0; i < 2; i++) {
 			rules = NULL;
-			r[i] = call == 0   ? store_assign(s, GROUP, &a, 1, &epoch, &because)
-			       : call == 1 ? store_progress(s, GROUP, &epoch, NULL, 0, &lsn)
+			r[i] = call == 0   ? store_assign(s, &member, &a, 1, &epoch, &because)
+			       : call == 1 ? store_progress(s, &member, &epoch, NULL, 0, &lsn)
 			       : call == 2 ? store_load_rules(s, &rules)
 			       : call == 3 ? store_digest_key(s, key)
 					   : store_wait_rules(s, 0, &changed);

@@ -16,7 +16,7 @@ from stack.events import ledger_totals
 from stack.postgres import Standby
 from stack.proxy import KEEPER_COMMIT, Act, Proxy
 
-MARK = re.compile(r"dw1 ([0-9a-f]{32}) ([0-9a-f]{16})")
+MARK = re.compile(r"dw1 ([0-9a-f]{32}) ([0-9a-f]{16}) \S+")
 
 
 class FailoverTest(OutageCase):

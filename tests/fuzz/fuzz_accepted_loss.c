@@ -10,7 +10,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *text = strndup((const char *)data, size), *written = NULL;
 	struct accepted_loss loss = {.partition = -5}, again;
 
-	if (accepted_loss_parse(text, &loss)) {
+	bool parsed = accepted_loss_parse(text, &loss);
+	if (parsed && loss.partition == -1) {
+		ENSURE(*text && strcmp(text, loss.topic) == 0 && !strchr(text, ':'));
+	} else if (parsed) {
 		ENSURE(loss.topic[0] && loss.partition >= 0 && loss.range.from >= 0 &&
 		       loss.range.to >= loss.range.from);
 		ENSURE(strncmp(text, loss.topic, strlen(loss.topic)) == 0 && text[strlen(loss.topic)] == ':');

@@ -9,7 +9,7 @@ import unittest
 from stack import Scene, Stack, StackError, shared, wait_until
 from stack.events import BASE_RULES, Expected, delivered, ledger_totals
 
-MARK = re.compile(r"dw1 ([0-9a-f]{32}) ([0-9a-f]{16})")
+MARK = re.compile(r"dw1 ([0-9a-f]{32}) ([0-9a-f]{16}) \S+")
 PARTITIONS = 3
 
 

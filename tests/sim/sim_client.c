@@ -517,6 +517,7 @@ static bool deliver_from(struct kafka_consumer *c, enum sim_topic topic, int32_t
 						   .partition = partition,
 						   .offset = r->offset,
 						   .timestamp_us = r->timestamp_us,
+						   .producers_time = true,
 						   .key = r->key,
 						   .value = r->value,
 						   .headers = r->headers,
@@ -989,6 +990,19 @@ enum kafka_answer kafka_admin_committed(struct kafka_admin *a, struct kafka_comm
 			brokers_committed(sim_topic_of(entries[i].topic), entries[i].partition, entries[i].metadata);
 	sim_sleep(sim_latency(sim_config.latency_us));
 	return KAFKA_OK;
+}
+
+enum kafka_answer kafka_admin_cluster_id(struct kafka_admin *a, int timeout_ms, char *id, size_t id_size)
+{
+	(void)a, (void)timeout_ms;
+	snprintf(id, id_size, "simulated");
+	return brokers_away() ? KAFKA_UNAVAILABLE : KAFKA_OK;
+}
+
+int kafka_membership_ms(const struct kafka_settings *s)
+{
+	(void)s;
+	return (int)(sim_config.session_us / MS_US);
 }
 
 enum kafka_answer kafka_admin_watermarks(struct kafka_admin *a, const char *topic, int32_t partition, int timeout_ms,

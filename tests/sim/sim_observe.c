@@ -40,6 +40,11 @@ void metric_set(enum metric m, int64_t value)
 	(void)m, (void)value;
 }
 
+void metric_vote(enum metric m, enum voter v, bool on)
+{
+	(void)m, (void)v, (void)on;
+}
+
 void histogram_observe(enum histogram h, double value, uint64_t count)
 {
 	(void)h, (void)value, (void)count;
@@ -86,9 +91,10 @@ void health_set(enum health_condition condition, bool value)
 
 /* ---- lag.h ---- */
 
-void lag_publish(const char *topic, int32_t partition, const struct lag_position *p)
+bool lag_publish(const char *topic, int32_t partition, const struct lag_position *p)
 {
 	(void)topic, (void)partition, (void)p;
+	return false;
 }
 
 void lag_remove(const char *topic, int32_t partition)

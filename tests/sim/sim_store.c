@@ -48,6 +48,7 @@ struct posting_row {
 struct progress_row {
 	int64_t next; /* -1: no row */
 	int64_t claim;
+	struct fingerprint print;
 };
 
 static struct database {
@@ -712,17 +713,25 @@ static const char *proof_of_loss(const struct store_assignment *a, size_t count)
 	return NULL;
 }
 
+static void take_progress(struct store_assignment *a)
+{
+	const struct progress_row *row = &db.progress[sim_topic_of(a->topic)][a->partition];
+	a->facts.progress = row->next;
+	a->facts.print = row->print;
+	if (!fingerprint_matches(&a->proven_about, &row->print))
+		a->facts.proof = LOG_UNPROVEN;
+}
+
 /* As the worker's SQL has it: what is settled stays so, but for resets and accepted losses. */
 static int64_t settled_at(const struct store_assignment *a)
 {
-	bool as_it_is = !a->verdict.reset && a->verdict.range.from == a->verdict.range.to;
-	return as_it_is && a->facts.progress > a->verdict.start ? a->facts.progress : a->verdict.start;
+	return !a->verdict.reset && !a->verdict.accepted && a->facts.progress > a->verdict.start ? a->facts.progress : a->verdict.start;
 }
 
-enum store_result store_assign(struct store *s, const char *group, struct store_assignment *a, size_t count,
+enum store_result store_assign(struct store *s, const struct store_member *m, struct store_assignment *a, size_t count,
 			       struct history_epoch *epoch, const char **drawn_because)
 {
-	(void)group;
+	(void)m;
 	*drawn_because = NULL;
 	enum store_result r = session(s, true);
 	if (r != STORE_OK)
@@ -733,7 +742,7 @@ enum store_result store_assign(struct store *s, const char *group, struct store_
 		return fail(s, STORE_RETRY, "aborted");
 	server.commits++;
 	for (size_t i = 0; i < count; i++)
-		a[i].facts.progress = db.progress[sim_topic_of(a[i].topic)][a[i].partition].next;
+		take_progress(&a[i]);
 	*drawn_because = proof_of_loss(a, count);
 	if (*drawn_because) {
 		sim_trace("a new epoch: %s", *drawn_because);
@@ -744,12 +753,14 @@ enum store_result store_assign(struct store *s, const char *group, struct store_
 	}
 	*epoch = db.epoch;
 	for (size_t i = 0; i < count; i++) {
-		a[i].verdict = start_rule(&a[i].facts, a[i].accepted);
-		if (a[i].verdict.lost)
+		a[i].verdict = start_rule(&a[i].facts);
+		if (a[i].verdict.unsure)
 			continue;
+		if (a[i].verdict.lost)
+			sim_fail("%s/%d is taken for lost: %s", a[i].topic, a[i].partition, a[i].verdict.reason);
 		a[i].claim = ++server.claims;
 		write_progress(sim_topic_of(a[i].topic), a[i].partition,
-			       (struct progress_row){settled_at(&a[i]), a[i].claim});
+			       (struct progress_row){settled_at(&a[i]), a[i].claim, a[i].facts.print});
 	}
 	if (world_fault(sim_config.commit_lost))
 		return fail(s, STORE_RETRY, "no answer to a COMMIT that was done");
@@ -778,6 +789,8 @@ static void apply_progress(const struct progress_commit *p)
 		struct progress_row row = p->rows[i].row;
 		if (now->claim != row.claim)
 			continue;
+		if (!row.print.exists || row.next < now->next)
+			row.print = now->print;
 		row.next = now->next > row.next ? now->next : row.next;
 		write_progress(p->rows[i].topic, p->rows[i].partition, row);
 	}
@@ -791,10 +804,10 @@ static void late_progress(void *argument)
 	free(p);
 }
 
-enum store_result store_progress(struct store *s, const char *group, const struct history_epoch *expected,
+enum store_result store_progress(struct store *s, const struct store_member *m, const struct history_epoch *expected,
 				 struct store_progress *entries, size_t count, uint64_t *lsn)
 {
-	(void)group;
+	(void)m;
 	enum store_result r = session(s, false);
 	if (r != STORE_OK)
 		return r;
@@ -813,7 +826,8 @@ enum store_result store_progress(struct store *s, const char *group, const struc
 		sim_count(SIM_CLAIMED, !entries[i].kept);
 		p->rows[p->count].topic = topic;
 		p->rows[p->count].partition = entries[i].partition;
-		p->rows[p->count++].row = (struct progress_row){entries[i].position, entries[i].claim};
+		p->rows[p->count++].row = (struct progress_row){entries[i].position, entries[i].claim,
+								   entries[i].print};
 	}
 	*lsn = server.commits;
 	if (world_fault(sim_config.commit_late)) {
@@ -841,4 +855,17 @@ enum store_result store_check_history(struct store *s, const struct history_epoc
 	if (!history_epoch_equal(expected, &db.epoch) || other_server())
 		return fail(s, STORE_HISTORY, "another history");
 	return STORE_OK;
+}
+
+/* There are no strangers in the simulated group. */
+enum store_result store_renew_member(struct store *s, const struct store_member *m, int lives_ms, bool rejoined)
+{
+	(void)m, (void)lives_ms, (void)rejoined;
+	return session(s, false);
+}
+
+enum store_result store_leave_group(struct store *s, const struct store_member *m)
+{
+	(void)m;
+	return session(s, false);
 }

@@ -248,7 +248,7 @@ static void *process_main(void *argument)
 {
 	struct process *p = argument;
 	char error[256];
-	if (pipeline_start(&options, traffic_digest_key, NULL, 0, &p->pipeline, error, sizeof(error)))
+	if (pipeline_start(&options, traffic_digest_key, &p->pipeline, error, sizeof(error)))
 		sim_fail("no start: %s", error);
 	while (!p->leave_asked && !pipeline_fatal(p->pipeline)) {
 		pipeline_tend(p->pipeline);

@@ -11,6 +11,7 @@
 
 #define GONE PARTITION_GONE
 #define RESOLVING PARTITION_RESOLVING
+#define PROVING PARTITION_PROVING
 #define RUNNING PARTITION_RUNNING
 #define HELD PARTITION_HELD
 #define DRAINING PARTITION_DRAINING
@@ -18,12 +19,26 @@
 #define START 100
 
 static const struct history_epoch history = {{1, 2, 3}};
+static const struct offset_range lost = {3, 7};
+
+/* The record that was settled last is the one before the start. */
+static const struct start_verdict proven_verdict = {.start = START};
+static const struct start_facts proven_facts = {.progress = START, .log_end = 2 * START,
+						.print = {true, START - 1, 77, 1000}};
+
+/* At the very start of the log: nothing is to be proven. */
+static void resolve(struct partition *p, const struct history_epoch *epoch, int64_t claim)
+{
+	const struct start_facts facts = {.progress = START, .log_start = START, .log_end = 2 * START};
+	ck_assert_int_eq(partition_resolve(p, &proven_verdict, &facts, epoch, claim), START);
+}
 
 /* ---- the ways to be in a state ---- */
 
 enum situation {
 	IS_GONE,
 	IS_RESOLVING,
+	IS_PROVING,
 	IS_RUNNING,
 	IS_HELD,
 	IS_LOST, /* HELD: offsets are lost */
@@ -35,7 +50,7 @@ enum situation {
 };
 
 static const enum partition_state state_of[SITUATIONS] = {
-	GONE, RESOLVING, RUNNING, HELD, HELD, DRAINING, DRAINING, DRAINING, GONE,
+	GONE, RESOLVING, PROVING, RUNNING, HELD, HELD, DRAINING, DRAINING, DRAINING, GONE,
 };
 
 static struct record head;
@@ -49,11 +64,15 @@ static void bring(struct partition *p, enum situation s)
 	if (s == IS_RESOLVING)
 		return;
 	if (s == IS_LOST) {
-		partition_lose_offsets(p);
+		partition_lose_offsets(p, &lost);
+		return;
+	}
+	if (s == IS_PROVING) {
+		ck_assert_int_eq(partition_resolve(p, &proven_verdict, &proven_facts, &history, 4711), START - 1);
 		return;
 	}
 	if (s != IS_DRAINING_UNRESOLVED)
-		partition_resolve(p, START, &history, 4711);
+		resolve(p, &history, 4711);
 	if (s == IS_HELD || s == IS_DRAINING_WITH_HEAD)
 		partition_hold(p, &head, 60000);
 	if (s == IS_DRAINING || s == IS_DRAINING_WITH_HEAD || s == IS_DRAINING_UNRESOLVED || s == IS_GONE_AGAIN)
@@ -75,10 +94,13 @@ static void do_verb(struct partition *p, enum partition_verb verb)
 		partition_assign(p);
 		return;
 	case PARTITION_RESOLVE:
-		partition_resolve(p, START, &history, 4712);
+		ck_assert_int_eq(partition_resolve(p, &proven_verdict, &proven_facts, &history, 4712), START - 1);
+		return;
+	case PARTITION_PROVE:
+		ck_assert(partition_meets(p, &proven_facts.print, START));
 		return;
 	case PARTITION_LOSE_OFFSETS:
-		partition_lose_offsets(p);
+		partition_lose_offsets(p, &lost);
 		return;
 	case PARTITION_HOLD:
 		partition_hold(p, &head, 60000);
@@ -113,11 +135,15 @@ static const struct {
 	enum partition_state after;
 } allowed[] = {
 	{GONE, PARTITION_ASSIGN, RESOLVING},
-	{RESOLVING, PARTITION_RESOLVE, RUNNING},
+	{RESOLVING, PARTITION_RESOLVE, PROVING},
 	{RESOLVING, PARTITION_LOSE_OFFSETS, HELD},
 	{RESOLVING, PARTITION_REVOKE, DRAINING},
 	{RESOLVING, PARTITION_LOSE, GONE},
 	{RESOLVING, PARTITION_RESTART, RESOLVING},
+	{PROVING, PARTITION_PROVE, RUNNING},
+	{PROVING, PARTITION_REVOKE, DRAINING},
+	{PROVING, PARTITION_LOSE, GONE},
+	{PROVING, PARTITION_RESTART, RESOLVING},
 	{RUNNING, PARTITION_HOLD, HELD},
 	{RUNNING, PARTITION_REVOKE, DRAINING},
 	{RUNNING, PARTITION_LOSE, GONE},
@@ -175,7 +201,7 @@ START_TEST(test_partition__verbs_move_and_end_readings)
 		return;
 	/* A revocation lets what is in flight settle, where something was read. */
 	bool ends = verb == PARTITION_ASSIGN || verb == PARTITION_DRAINED || verb == PARTITION_LOSE ||
-		    verb == PARTITION_RESTART || (verb == PARTITION_REVOKE && (s == IS_RESOLVING || s == IS_LOST));
+		    verb == PARTITION_RESTART || (verb == PARTITION_REVOKE && (s == IS_RESOLVING || s == IS_PROVING || s == IS_LOST));
 	struct partition p;
 	bring(&p, s);
 	ck_assert_int_eq(p.state, state_of[s]);
@@ -184,7 +210,8 @@ START_TEST(test_partition__verbs_move_and_end_readings)
 	struct record r = {.partition = &p, .epoch = epoch};
 	ck_assert(partition_wants(&r));
 	uint64_t ticket;
-	ck_assert(tracker_enter(&p.tracker, START, 0, &ticket));
+	bool enters = verb != PARTITION_PROVE; /* nothing is entered before that */
+	ck_assert(!enters || tracker_enter(&p.tracker, START, 0, &ticket));
 	do_verb(&p, verb);
 	ck_assert_msg((int)p.state == after, "situation %d, verb %d: %s", s, verb, partition_state_name(p.state));
 	ck_assert(partition_is(&p, (enum partition_state)after));
@@ -199,7 +226,7 @@ START_TEST(test_partition__verbs_move_and_end_readings)
 	}
 	/* Also where a reading begins: what was entered before it is not its own. */
 	bool forgets = ends || verb == PARTITION_RESOLVE;
-	ck_assert_uint_eq(tracker_unsettled(&p.tracker), forgets ? 0 : 1);
+	ck_assert_uint_eq(tracker_unsettled(&p.tracker), forgets || !enters ? 0 : 1);
 	put_away(&p);
 }
 END_TEST
@@ -246,7 +273,7 @@ START_TEST(test_partition__a_record_of_an_older_epoch_is_unwanted)
 	for (int round = 0; round < ROUNDS; round++) {
 		if (p.state == PARTITION_GONE)
 			partition_assign(&p);
-		partition_resolve(&p, START, &history, round);
+		resolve(&p, &history, round);
 		old[round] = (struct record){.partition = &p, .epoch = partition_epoch(&p)};
 		for (int i = 0; i <= round; i++)
 			ck_assert_msg(partition_wants(&old[i]) == (i == round), "round %d, record %d", round, i);
@@ -300,7 +327,7 @@ START_TEST(test_partition__resolve_begins_a_reading)
 
 	bring(&p, IS_RESOLVING);
 	p.resolving = true;
-	partition_resolve(&p, START, &history, 4711);
+	resolve(&p, &history, 4711);
 	ck_assert(!p.resolving);
 	ck_assert(history_epoch_equal(&p.history, &history));
 	ck_assert_int_eq(p.claim, 4711);
@@ -323,7 +350,7 @@ START_TEST(test_partition__resolve_forgets_the_wal_position_of_another_history)
 	bring(&p, IS_RUNNING);
 	p.committed_lsn = 1000000;
 	partition_restart(&p, 0);
-	partition_resolve(&p, START, &next, 4712);
+	resolve(&p, &next, 4712);
 	ck_assert_int_eq(partition_to_commit(&p), START);
 	ck_assert_int_eq(p.committed_lsn, 0);
 	put_away(&p);
@@ -337,7 +364,7 @@ START_TEST(test_partition__an_unsure_commit_is_sent_again)
 	struct partition p;
 
 	bring(&p, IS_RESOLVING);
-	partition_resolve(&p, START, &history, 4711);
+	resolve(&p, &history, 4711);
 	p.committed = START;
 	ck_assert_int_eq(partition_to_commit(&p), -1);
 	p.commit_unsure = true;
@@ -345,14 +372,108 @@ START_TEST(test_partition__an_unsure_commit_is_sent_again)
 	p.commit_unsure = false;
 	p.committing = START + 5;
 	partition_restart(&p, 0);
-	partition_resolve(&p, START, &history, 4712);
+	resolve(&p, &history, 4712);
 	ck_assert_int_eq(partition_to_commit(&p), START);
 	partition_lose(&p);
 	partition_assign(&p);
-	partition_resolve(&p, START, &history, 4713);
+	resolve(&p, &history, 4713);
 	p.committed = START;
 	ck_assert_int_eq(partition_to_commit(&p), -1);
 	put_away(&p);
+}
+END_TEST
+
+/* ---- proving ---- */
+
+#define PRINT {true, START - 1, 77, 1000}
+#define OLDER {true, START - 6, 77, 1000}
+
+/* What comes first, to a partition that starts at 100 and whose log begins at 10. */
+static const struct {
+	const char *what;
+	struct fingerprint print; /* that stands with progress */
+	int64_t from;             /* where it is fetched */
+	struct fingerprint met;   /* not there: the end */
+	int64_t position;         /* behind it */
+	bool proven;
+	enum log_proof proof;
+	int64_t last; /* offset of the record that is known to be the last settled, -1: none */
+} proof_rows[] = {
+	{"the record", PRINT, START - 1, PRINT, START, true, LOG_UNPROVEN, START - 1},
+	{"the record behind a gap", OLDER, START - 6, OLDER, START - 5, true, LOG_UNPROVEN, START - 6},
+	{"another hash there", PRINT, START - 1, {true, START - 1, 78, 1000}, START, false, LOG_OTHER_RECORD, -1},
+	{"another time there", PRINT, START - 1, {true, START - 1, 77, 1001}, START, false, LOG_OTHER_RECORD, -1},
+	{"the time is the broker's", PRINT, START - 1, {true, START - 1, 77, -1}, START, true, LOG_UNPROVEN, START - 1},
+	{"a later record", PRINT, START - 1, {true, START + 3, 5, 1}, START + 4, false, LOG_RECORD_MISSING, -1},
+	{"the end beyond it", PRINT, START - 1, {0}, START + 4, false, LOG_RECORD_MISSING, -1},
+	{"the end just behind it", PRINT, START - 1, {0}, START, false, LOG_RECORD_MISSING, -1},
+	{"the end at it: to be asked", PRINT, START - 1, {0}, START - 1, false, LOG_UNPROVEN, -1},
+	{"the end below it: to be asked", PRINT, START - 1, {0}, 20, false, LOG_UNPROVEN, -1},
+	{"no fingerprint, a record", {0}, START - 1, {true, START - 1, 9, 9}, START, true, LOG_UNPROVEN, START - 1},
+	{"no fingerprint, a gap", {0}, START - 1, {true, START + 2, 9, 9}, START + 3, true, LOG_UNPROVEN, -1},
+	{"no fingerprint, the end", {0}, START - 1, {0}, START, true, LOG_UNPROVEN, -1},
+	{"retention has passed it", {true, 9, 77, 1}, START - 1, {true, START - 1, 9, 9}, START, true, LOG_UNPROVEN, START - 1},
+};
+
+enum { PROOF_ROWS = sizeof(proof_rows) / sizeof(proof_rows[0]) };
+
+START_TEST(test_partition__what_comes_first_proves_the_log)
+{
+	const struct start_facts facts = {.progress = START, .log_start = 10, .log_end = 2 * START,
+					  .print = proof_rows[_i].print};
+	const char *what = proof_rows[_i].what;
+	struct partition p;
+	bring(&p, IS_RESOLVING);
+	int64_t from = partition_resolve(&p, &proven_verdict, &facts, &history, 1);
+	ck_assert_msg(from == proof_rows[_i].from && from == partition_proves_from(&p), "%s: from %" PRId64, what, from);
+	const struct fingerprint *met = proof_rows[_i].met.exists ? &proof_rows[_i].met : NULL;
+	bool proven = partition_meets(&p, met, proof_rows[_i].position);
+	ck_assert_msg(proven == proof_rows[_i].proven, "%s: %s", what, proven ? "proven" : "not proven");
+	ck_assert_msg(p.proof == proof_rows[_i].proof, "%s: proof %d", what, (int)p.proof);
+	ck_assert_int_eq(p.state, proven ? PARTITION_RUNNING : PARTITION_PROVING);
+	const struct fingerprint *last = tracker_last(&p.tracker);
+	ck_assert_msg((last->exists ? last->offset : -1) == proof_rows[_i].last, "%s: last", what);
+	/* Whoever had none takes this one, though no record was settled since. */
+	bool fresh = proven && last->exists && !p.expected.exists;
+	ck_assert_msg(partition_to_record(&p) == (fresh ? START : -1), "%s: to record", what);
+	put_away(&p);
+}
+END_TEST
+
+/* A mirror that kept offsets: the record is the same, and progress names the new cluster before the record is gone. */
+START_TEST(test_partition__a_log_proven_in_another_cluster_is_recorded)
+{
+	struct start_facts facts = proven_facts;
+	struct partition p;
+	bring(&p, IS_RESOLVING);
+	facts.other_cluster = true;
+	ck_assert_int_eq(partition_resolve(&p, &proven_verdict, &facts, &history, 1), START - 1);
+	ck_assert(partition_meets(&p, &facts.print, START));
+	ck_assert_int_eq(partition_to_record(&p), START);
+	partition_recording(&p, START);
+	ck_assert_int_eq(partition_to_record(&p), -1);
+	partition_recorded(&p, false);
+	ck_assert_int_eq(partition_to_record(&p), START);
+	partition_recording(&p, START);
+	partition_recorded(&p, true);
+	ck_assert_int_eq(partition_to_record(&p), -1);
+	put_away(&p);
+}
+END_TEST
+
+/* A reset and an accepted loss begin with a log that nothing is known of. */
+START_TEST(test_partition__resets_and_accepted_losses_drop_the_fingerprint)
+{
+	for (int accepted = 0; accepted < 2; accepted++) {
+		struct start_verdict v = {.start = START, .reset = !accepted, .accepted = accepted};
+		struct partition p;
+		bring(&p, IS_RESOLVING);
+		ck_assert_int_eq(partition_resolve(&p, &v, &proven_facts, &history, 1), START - 1);
+		const struct fingerprint other = {true, START - 1, 78, 5};
+		ck_assert(partition_meets(&p, &other, START));
+		ck_assert_int_eq(partition_to_record(&p), START);
+		put_away(&p);
+	}
 }
 END_TEST
 
@@ -400,6 +521,8 @@ START_TEST(test_partition__positions_to_record_and_commit)
 		if (reading[i] == IS_DRAINING || reading[i] == IS_DRAINING_WITH_HEAD)
 			partition_revoke(&p, 1);
 		p.recorded = position_rows[_i].recorded;
+		if (p.recorded > START)
+			p.recorded_print = *tracker_last(&p.tracker);
 		p.recording = position_rows[_i].recording;
 		p.committed = position_rows[_i].committed;
 		p.committing = position_rows[_i].committing;
@@ -415,7 +538,7 @@ END_TEST
 
 START_TEST(test_partition__nothing_to_record_or_commit_while_not_reading)
 {
-	static const enum situation others[] = {IS_GONE, IS_RESOLVING, IS_LOST, IS_DRAINING_UNRESOLVED, IS_GONE_AGAIN};
+	static const enum situation others[] = {IS_GONE, IS_RESOLVING, IS_PROVING, IS_LOST, IS_DRAINING_UNRESOLVED, IS_GONE_AGAIN};
 	struct partition p;
 	bring(&p, others[_i]);
 	p.committed = 50;
@@ -445,10 +568,9 @@ START_TEST(test_partition__a_position_goes_to_postgresql_then_to_kafka)
 	tracker_settle(&p.tracker, a);
 	ck_assert_int_eq(partition_to_record(&p), 106);
 	ck_assert_int_eq(partition_to_commit(&p), -1);
-	p.recording = 106;
+	partition_recording(&p, 106);
 	ck_assert_int_eq(partition_to_commit(&p), -1);
-	p.recording = -1;
-	p.recorded = 106;
+	partition_recorded(&p, true);
 	ck_assert_int_eq(partition_to_record(&p), -1);
 	ck_assert_int_eq(partition_to_commit(&p), 106);
 	p.committing = 106;
@@ -592,8 +714,11 @@ int main(void)
 	tcase_add_test(tc, test_partition__resolve_begins_a_reading);
 	tcase_add_test(tc, test_partition__an_unsure_commit_is_sent_again);
 	tcase_add_test(tc, test_partition__resolve_forgets_the_wal_position_of_another_history);
+	tcase_add_loop_test(tc, test_partition__what_comes_first_proves_the_log, 0, PROOF_ROWS);
+	tcase_add_test(tc, test_partition__a_log_proven_in_another_cluster_is_recorded);
+	tcase_add_test(tc, test_partition__resets_and_accepted_losses_drop_the_fingerprint);
 	tcase_add_loop_test(tc, test_partition__positions_to_record_and_commit, 0, POSITION_ROWS);
-	tcase_add_loop_test(tc, test_partition__nothing_to_record_or_commit_while_not_reading, 0, 5);
+	tcase_add_loop_test(tc, test_partition__nothing_to_record_or_commit_while_not_reading, 0, 6);
 	tcase_add_test(tc, test_partition__a_position_goes_to_postgresql_then_to_kafka);
 	tcase_add_test(tc, test_partition__hold_and_due_hand_the_head_over);
 	tcase_add_test(tc, test_partition__revoked_while_held_with_a_head);

@@ -8,6 +8,11 @@
 bool accepted_loss_parse(const char *text, struct accepted_loss *loss)
 {
 	const char *range = strrchr(text, ':');
+	if (!range && *text) {
+		*loss = (struct accepted_loss){.topic = strdup(text), .partition = -1};
+		ENSURE(loss->topic);
+		return true;
+	}
 	const char *partition = range ? memrchr(text, ':', (size_t)(range - text)) : NULL;
 	const char *dash = range ? strchr(range, '-') : NULL;
 	if (!partition || partition == text || !dash)
@@ -34,7 +39,7 @@ int losses_take(struct losses *l, struct cli *cli)
 		if (l->count == LOSSES_MAX)
 			return cli_fail(cli, EXIT_USAGE, "--accept-loss is given more than %d times", LOSSES_MAX);
 		if (!accepted_loss_parse(value, &l->items[l->count]))
-			return cli_fail(cli, EXIT_USAGE, "--accept-loss %s: not TOPIC:PARTITION:FROM-TO", value);
+			return cli_fail(cli, EXIT_USAGE, "--accept-loss %s: not TOPIC:PARTITION:FROM-TO, nor TOPIC alone", value);
 	}
 	if (cli->argc > 1)
 		return cli_fail(cli, EXIT_USAGE, "unexpected argument '%s'", cli->argv[1]);

@@ -1,12 +1,13 @@
 /*
- * What an operator gives up: `--accept-loss TOPIC:PARTITION:FROM-TO`, offsets [FROM, TO).
+ * What an operator gives up: `--accept-loss TOPIC:PARTITION:FROM-TO`, offsets [FROM, TO), or `--accept-loss TOPIC`, all
+ * that was found lost of it.
  * Thread: one at a time.
  */
 #ifndef WORKER_CLI_ACCEPTED_LOSS_H
 #define WORKER_CLI_ACCEPTED_LOSS_H
 
 #include "worker/cli/cli.h"
-#include "worker/pipeline/keeper.h"
+#include "worker/ledger/store.h"
 
 enum { LOSSES_MAX = 64 };
 

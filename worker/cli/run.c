@@ -70,21 +70,32 @@ static bool wait_for(const char *what, const char *reason, int *wait_ms, char sa
 
 enum waited { WAITED_READY, WAITED_LEAVE, WAITED_FAILED };
 
-static enum waited wait_for_ledger(const struct options *o, uint8_t digest_key[16])
+/* A wrong range is an error: what an operator gives up, he has read somewhere. */
+static enum waited refuse_loss(const char *refused)
+{
+	LOG(LOG_ERROR, "a loss can't be accepted", LOG_S("reason", refused));
+	return WAITED_FAILED;
+}
+
+static enum waited wait_for_ledger(const struct options *o, const struct losses *losses, uint8_t digest_key[16])
 {
 	struct store_board *board = store_board_new(1);
 	const struct store_settings settings = pipeline_store_settings(o, board);
 	struct store *s = store_new(&settings, 0);
 	enum waited waited = WAITED_READY;
-	char said[256] = "";
+	char said[256] = "", refused[256] = "";
 	int wait_ms = WAIT_MIN_MS;
 	for (;;) {
 		enum store_result r = store_check_schema(s);
 		if (r == STORE_OK)
 			r = store_digest_key(s, digest_key);
+		if (r == STORE_OK && losses->count > 0)
+			r = store_accept_losses(s, o->kafka_group, losses->items, losses->count, refused, sizeof(refused));
 		/* Loss of history is for the assignment to deal with. */
-		if (r == STORE_OK)
+		if (r == STORE_OK) {
+			waited = *refused ? refuse_loss(refused) : WAITED_READY;
 			break;
+		}
 		if (r == STORE_UNUSABLE) {
 			LOG(LOG_ERROR, "the ledger can't be used", LOG_S("reason", store_error(s)));
 			waited = WAITED_FAILED;
@@ -205,12 +216,12 @@ static int leave(struct pipeline *p, int64_t timeout_s, int code)
 	return code;
 }
 
-static int run_pipeline(struct cli *cli, const uint8_t digest_key[16], const struct losses *losses)
+static int run_pipeline(struct cli *cli, const uint8_t digest_key[16])
 {
 	const struct options *o = cli->options;
 	struct pipeline *p;
 	char error[256];
-	if (pipeline_start(o, digest_key, losses->items, losses->count, &p, error, sizeof(error)))
+	if (pipeline_start(o, digest_key, &p, error, sizeof(error)))
 		return cli_fail(cli, EXIT_CONFIG, "%s", error);
 	health_set(HEALTH_STARTED, true);
 	LOG(LOG_INFO, "started", LOG_S("topic", o->kafka_topic), LOG_S("group", o->kafka_group),
@@ -247,10 +258,10 @@ static int run_with(struct cli *cli, const struct losses *losses)
 		LOG(LOG_INFO, "http listening", LOG_I("port", http_port()));
 	}
 	uint8_t digest_key[16];
-	enum waited waited = wait_for_ledger(o, digest_key);
+	enum waited waited = wait_for_ledger(o, losses, digest_key);
 	if (waited == WAITED_READY)
 		waited = wait_for_topics(o);
-	int code = waited == WAITED_READY ? run_pipeline(cli, digest_key, losses) : exit_code_of(waited);
+	int code = waited == WAITED_READY ? run_pipeline(cli, digest_key) : exit_code_of(waited);
 	http_stop();
 	return code;
 }
@@ -269,9 +280,10 @@ static const char *const flags[] = {"accept-loss=", NULL};
 
 const struct command command_run = {
 	.name = "run",
-	.arguments = "[--accept-loss TOPIC:PARTITION:FROM-TO]...",
+	.arguments = "[--accept-loss TOPIC[:PARTITION:FROM-TO]]...",
 	.help = "the worker: consumes, credits, commits, until SIGTERM or SIGINT",
 	.flags = flags,
-	.flags_help = "  --accept-loss T:P:FROM-TO  consume a partition although exactly these offsets are lost\n",
+	.flags_help = "  --accept-loss T:P:FROM-TO  consume a partition although exactly these offsets were found lost\n"
+	              "  --accept-loss T            the same of all that was found lost of a topic\n",
 	.run = run,
 };

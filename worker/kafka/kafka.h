@@ -43,6 +43,10 @@ struct kafka_settings {
  */
 must_use int kafka_settings_check(const struct kafka_settings *s, char *error, size_t error_size);
 
+/* How long a member that has fallen silent stays one, at the least: of the session, what is left when its last heartbeat
+ * was as old as can be, and a tenth less. Of settings that passed kafka_settings_check. */
+int kafka_membership_ms(const struct kafka_settings *s);
+
 /* "2.0.2", of the library at run time; and its number as RD_KAFKA_VERSION has it (0x020002ff). */
 const char *kafka_library_version(void);
 int kafka_library_number(void);
@@ -76,6 +80,7 @@ struct kafka_record {
 	int32_t partition;
 	int64_t offset;
 	int64_t timestamp_us;    /* record time; of millisecond precision; -1 if it has none */
+	bool producers_time;     /* the producer has set it, not the broker */
 	struct slice key;        /* absent for null */
 	struct slice value;      /* absent for null: a tombstone */
 	const struct header *headers; /* in the record's order, repeats and all */
@@ -218,6 +223,9 @@ struct kafka_committed {
 /* Fills offset and metadata for each entry's topic and partition, in one request. */
 must_use enum kafka_answer kafka_admin_committed(struct kafka_admin *a, struct kafka_committed *entries, size_t count,
                                                  int timeout_ms);
+/* The id that the cluster gives itself, as the last answer of a broker had it; "" if it has none. Returns: KAFKA_OK, or
+ * KAFKA_UNAVAILABLE when no broker has answered in time. */
+must_use enum kafka_answer kafka_admin_cluster_id(struct kafka_admin *a, int timeout_ms, char *id, size_t id_size);
 /* First offset of the log and the one after its last (end of stable, as isolation.level has it). */
 must_use enum kafka_answer kafka_admin_watermarks(struct kafka_admin *a, const char *topic, int32_t partition,
                                                   int timeout_ms, int64_t *low, int64_t *high);

@@ -182,6 +182,17 @@ enum kafka_answer kafka_admin_committed(struct kafka_admin *a, struct kafka_comm
 	return finish(a, err, "committed offsets");
 }
 
+enum kafka_answer kafka_admin_cluster_id(struct kafka_admin *a, int timeout_ms, char *id, size_t id_size)
+{
+	begin(a);
+	char *found = rd_kafka_clusterid(a->rk, timeout_ms);
+	/* NULL is also the answer of brokers that know no such thing (below 0.10), to which the worker does not speak. */
+	snprintf(id, id_size, "%s", found ? found : "");
+	rd_kafka_resp_err_t err = found ? RD_KAFKA_RESP_ERR_NO_ERROR : RD_KAFKA_RESP_ERR__TIMED_OUT;
+	rd_kafka_mem_free(a->rk, found);
+	return finish(a, err, "cluster id");
+}
+
 /*
  * rd_kafka_query_watermark_offsets waits without an end when a broker goes away meanwhile (below 2.12,
  * #4460). rd_kafka_offsets_for_times sends the same request, keeps its timeout, and takes the logical offsets

@@ -317,6 +317,17 @@ int kafka_settings_check(const struct kafka_settings *s, char *error, size_t err
 	return result ? result : try_handle(s, KAFKA_PRODUCER, error, error_size);
 }
 
+int kafka_membership_ms(const struct kafka_settings *s)
+{
+	char error[256];
+	rd_kafka_conf_t *conf = kafka_conf_new(s, KAFKA_CONSUMER, error, sizeof(error));
+	ENSURE(conf); /* kafka_settings_check has made one */
+	int64_t left_ms = number_of(conf, "session.timeout.ms") - number_of(conf, "heartbeat.interval.ms");
+	rd_kafka_conf_destroy(conf);
+	left_ms -= left_ms / 10;
+	return left_ms > 500 ? (int)left_ms : 500;
+}
+
 /* ---- the end of a handle ---- */
 
 struct teardown {
@@ -413,6 +424,7 @@ struct kafka_record kafka_record_of(const rd_kafka_message_t *message, const cha
 		.partition = message->partition,
 		.offset = message->offset,
 		.timestamp_us = timestamp_ms < 0 ? -1 : (timestamp_ms < last_ms ? timestamp_ms : last_ms) * 1000,
+		.producers_time = type == RD_KAFKA_TIMESTAMP_CREATE_TIME,
 		.key = {message->key, message->key ? message->key_len : 0},
 		.value = {message->payload, message->payload ? message->len : 0},
 	};

@@ -103,31 +103,72 @@ must_use enum store_result store_load_rules(struct store *s, struct rules **out)
 struct store_assignment {
 	const char *topic;
 	int32_t partition;
-	struct start_facts facts;          /* in, but for progress, which is read here */
+	struct start_facts facts;          /* in: what Kafka says, and the proof; progress and what stands with it are read here */
+	struct fingerprint proven_about;   /* what the proof is about: void when progress has another one by now */
 	struct commit_mark mark;           /* of a marked commit */
-	const struct offset_range *accepted;
 	struct start_verdict verdict;      /* out */
-	int64_t claim;                     /* out: who owns the progress row from now on */
+	int64_t claim;                     /* out: who owns the progress row from now on, where one may start */
+};
+
+/* Who asks: the group, this process as a member of it (store_renew_member), and the cluster that both are in. */
+struct store_member {
+	const char *group;
+	int64_t id;
+	struct cluster_id cluster;
 };
 
 /*
  * The start rule for newly assigned partitions, in one transaction under the lock of the history row: draws
  * a new epoch where there is proof of loss (logged by the caller: *drawn_because, else NULL), reads
- * progress, decides, and claims the rows: a reset or an accepted loss sets progress, a start below it does not.
+ * progress, decides, keeps what is found lost, and claims the other rows: a reset or an accepted loss sets progress, a
+ * start below it does not.
  */
-must_use enum store_result store_assign(struct store *s, const char *group, struct store_assignment *assignments,
-                                        size_t count, struct history_epoch *epoch, const char **drawn_because);
+must_use enum store_result store_assign(struct store *s, const struct store_member *m,
+                                        struct store_assignment *assignments, size_t count,
+                                        struct history_epoch *epoch, const char **drawn_because);
+
+/*
+ * Membership of the group, by our own word: what tells an operator's reset, for which Kafka's tool needs a group without
+ * members, from a commit of some other consumer that has joined it.
+ *   1. A process enters its row before it joins, and renews it as long as it is a member, within `lives_ms`, which is
+ *      shorter than the group's session: when the group forgets a dead process, the row has expired before.
+ *   2. A row that is entered while others live takes over since when *they* were members without a pause (group_since);
+ *      else it begins now. A clean leave of the group takes the row away, and so does the group's loss.
+ *   3. Progress that was renewed after group_since was renewed within that time, and the group has never been empty
+ *      since: an unmarked commit that turns up now is no reset.
+ * `rejoined`: the group was lost since the last call.
+ */
+must_use enum store_result store_renew_member(struct store *s, const struct store_member *m, int lives_ms,
+                                              bool rejoined);
+must_use enum store_result store_leave_group(struct store *s, const struct store_member *m);
+
+/* An operator's word: offsets of a partition that were found lost, or all of a topic (partition -1). */
+struct accepted_loss {
+	const char *topic;
+	int32_t partition;
+	struct offset_range range;
+};
+
+/*
+ * Accepts them all, or none: `refused` says which one was not found, and what was found there. What was accepted before
+ * is fine. Whoever has the partition reads again from its start within seconds.
+ * Returns: STORE_OK, also when refused; else the reason is in store_error.
+ */
+must_use enum store_result store_accept_losses(struct store *s, const char *group, const struct accepted_loss *losses,
+                                               size_t count, char *refused, size_t refused_size);
 
 struct store_progress {
 	const char *topic;
 	int32_t partition;
 	int64_t claim;
 	int64_t position; /* all records below it are settled */
+	struct fingerprint print; /* of the last of them, if known */
 	bool kept;        /* out: false when another assignment owns the row by now */
 };
 
 /* Makes positions durable, where they are ahead; checks the epoch and all witnesses of this process. *lsn: for the commit's mark. */
-must_use enum store_result store_progress(struct store *s, const char *group, const struct history_epoch *expected,
+must_use enum store_result store_progress(struct store *s, const struct store_member *m,
+                                          const struct history_epoch *expected,
                                           struct store_progress *entries, size_t count, uint64_t *lsn);
 
 /* Whether the database is still the history `expected`, for times when nothing is written. */

@@ -108,24 +108,81 @@ static enum store_result check_witnesses(struct store *s, const struct history_e
 
 /* ---- assignment ---- */
 
-/* Reads progress into the facts and locks what is there, in key order. */
-static enum store_result read_progress(struct store *s, const char *group, struct store_assignment *a, size_t count)
+static struct store_assignment *find_assignment(struct store_assignment *a, size_t count, const struct pg_rows *rows,
+                                                size_t row)
 {
-	pg_put_text(s->params, slice_of(group));
+	for (size_t i = 0; i < count; i++)
+		if (pg_integer(rows, row, 1) == a[i].partition && slice_equal(pg_text(rows, row, 0), slice_of(a[i].topic)))
+			return &a[i];
+	return NULL;
+}
+
+static void take_progress(struct start_facts *f, const struct pg_rows *rows, size_t row,
+                          const struct store_member *m)
+{
+	f->progress = pg_integer(rows, row, 2);
+	char id[sizeof(m->cluster.text)] = "";
+	struct slice stored = pg_null(rows, row, 3) ? (struct slice){0} : pg_text(rows, row, 3);
+	snprintf(id, sizeof(id), "%.*s", (int)stored.len, stored.len ? stored.data : "");
+	struct cluster_id cluster = cluster_id_of(id);
+	f->other_cluster = cluster_id_differs(&cluster, &m->cluster);
+	if (!pg_null(rows, row, 4))
+		f->print = (struct fingerprint){true, pg_integer(rows, row, 4), (uint64_t)pg_integer(rows, row, 5),
+		                                pg_null(rows, row, 6) ? -1 : pg_integer(rows, row, 6)};
+	f->group_kept = pg_integer(rows, row, 7) != 0;
+}
+
+/* Reads progress into the facts and locks what is there, in key order. */
+static enum store_result read_progress(struct store *s, const struct store_member *m, struct store_assignment *a,
+                                       size_t count)
+{
+	pg_put_text(s->params, slice_of(m->group));
+	pg_put_int8(s->params, m->id);
 	struct pg_rows *rows = NULL;
 	enum store_result r = store_run(s,
-	                                "SELECT topic, partition, next_offset FROM progress"
-	                                " WHERE consumer_group = $1::text ORDER BY topic, partition FOR UPDATE",
+	                                "SELECT p.topic, p.partition, p.next_offset, p.cluster_id, p.print_offset,"
+	                                " p.print_hash, p.print_time_ms, EXISTS (SELECT 1 FROM members m"
+	                                " WHERE m.consumer_group = p.consumer_group AND m.member = $2::int8"
+	                                " AND m.expires_at > now() AND m.group_since <= p.updated_at)"
+	                                " FROM progress p WHERE p.consumer_group = $1::text"
+	                                " ORDER BY p.topic, p.partition FOR UPDATE OF p",
 	                                &rows);
 	if (r != STORE_OK)
 		return r;
 	for (size_t i = 0; i < count; i++)
 		a[i].facts.progress = -1;
-	for (size_t row = 0; row < pg_rows_count(rows); row++)
-		for (size_t i = 0; i < count; i++)
-			if (pg_integer(rows, row, 1) == a[i].partition &&
-			    slice_equal(pg_text(rows, row, 0), slice_of(a[i].topic)))
-				a[i].facts.progress = pg_integer(rows, row, 2);
+	for (size_t row = 0; row < pg_rows_count(rows); row++) {
+		struct store_assignment *found = find_assignment(a, count, rows, row);
+		if (!found)
+			continue;
+		take_progress(&found->facts, rows, row, m);
+		/* What was found out about another record says nothing of this one. */
+		if (!fingerprint_matches(&found->proven_about, &found->facts.print))
+			found->facts.proof = LOG_UNPROVEN;
+	}
+	pg_rows_free(rows);
+	return STORE_OK;
+}
+
+/* What was found lost before. */
+static enum store_result read_losses(struct store *s, const struct store_member *m, struct store_assignment *a,
+                                     size_t count)
+{
+	pg_put_text(s->params, slice_of(m->group));
+	struct pg_rows *rows = NULL;
+	enum store_result r = store_run(s,
+	                                "SELECT topic, partition, from_offset, to_offset, accepted_at IS NOT NULL"
+	                                " FROM lost_offsets WHERE consumer_group = $1::text AND applied_at IS NULL",
+	                                &rows);
+	if (r != STORE_OK)
+		return r;
+	for (size_t row = 0; row < pg_rows_count(rows); row++) {
+		struct store_assignment *found = find_assignment(a, count, rows, row);
+		if (!found)
+			continue;
+		found->facts.loss = pg_integer(rows, row, 4) ? LOSS_ACCEPTED : LOSS_FOUND;
+		found->facts.loss_range = (struct offset_range){pg_integer(rows, row, 2), pg_integer(rows, row, 3)};
+	}
 	pg_rows_free(rows);
 	return STORE_OK;
 }
@@ -169,41 +226,92 @@ static enum store_result draw_epoch(struct store *s, const char *because, struct
 	return store_run(s, "DELETE FROM witnesses WHERE written_at < now() - interval '30 days'", NULL);
 }
 
-/* What is settled, in this history and this log: a start below progress reads again, and takes nothing back. Resets
- * and accepted losses do. */
+/* What is settled stays so, in this history and this log: a start below progress reads again, and takes nothing back.
+ * Resets and accepted losses do, and begin with a log that nothing is known of. */
+static bool is_as_it_is(const struct store_assignment *a)
+{
+	return !a->verdict.reset && !a->verdict.accepted;
+}
+
 static int64_t settled_at(const struct store_assignment *a)
 {
-	const struct start_verdict *v = &a->verdict;
-	bool as_it_is = !v->reset && v->range.from == v->range.to;
-	return as_it_is && a->facts.progress > v->start ? a->facts.progress : v->start;
+	return is_as_it_is(a) && a->facts.progress > a->verdict.start ? a->facts.progress : a->verdict.start;
 }
 
-/* The rows become ours. */
-static enum store_result claim(struct store *s, const char *group, struct store_assignment *a, size_t count)
+static void put_name(struct store *s, const struct store_member *m, const struct store_assignment *a)
 {
-	for (size_t i = 0; i < count; i++) {
-		if (a[i].verdict.lost)
-			continue;
-		ENSURE(getrandom(&a[i].claim, sizeof(a[i].claim), 0) == sizeof(a[i].claim));
-		pg_put_text(s->params, slice_of(group));
-		pg_put_text(s->params, slice_of(a[i].topic));
-		pg_put_int8(s->params, a[i].partition);
-		pg_put_int8(s->params, settled_at(&a[i]));
-		pg_put_int8(s->params, a[i].claim);
-		enum store_result r = store_run(
-		        s,
-		        "INSERT INTO progress (consumer_group, topic, partition, next_offset, claim)"
-		        " VALUES ($1::text, $2::text, $3::int8::int4, $4::int8, $5::int8)"
-		        " ON CONFLICT (consumer_group, topic, partition) DO UPDATE"
-		        " SET next_offset = EXCLUDED.next_offset, claim = EXCLUDED.claim, updated_at = now()",
-		        NULL);
-		if (r != STORE_OK)
-			return r;
-	}
-	return STORE_OK;
+	pg_put_text(s->params, slice_of(m->group));
+	pg_put_text(s->params, slice_of(a->topic));
+	pg_put_int8(s->params, a->partition);
 }
 
-enum store_result store_assign(struct store *s, const char *group, struct store_assignment *a, size_t count,
+static void put_cluster(struct store *s, const struct store_member *m)
+{
+	pg_put_text(s->params, *m->cluster.text ? slice_of(m->cluster.text) : (struct slice){0});
+}
+
+/* The row becomes ours. It goes on naming the cluster that it was made in until the log is proven. */
+static enum store_result claim(struct store *s, const struct store_member *m, struct store_assignment *a)
+{
+	ENSURE(getrandom(&a->claim, sizeof(a->claim), 0) == sizeof(a->claim));
+	put_name(s, m, a);
+	pg_put_int8(s->params, settled_at(a));
+	pg_put_int8(s->params, a->claim);
+	put_cluster(s, m);
+	pg_put_int8(s->params, is_as_it_is(a));
+	return store_run(s,
+	                 "INSERT INTO progress (consumer_group, topic, partition, next_offset, claim, cluster_id)"
+	                 " VALUES ($1::text, $2::text, $3::int8::int4, $4::int8, $5::int8, $6::text)"
+	                 " ON CONFLICT (consumer_group, topic, partition) DO UPDATE"
+	                 " SET next_offset = EXCLUDED.next_offset, claim = EXCLUDED.claim, updated_at = now(),"
+	                 " cluster_id = CASE $7::int8 WHEN 1 THEN coalesce(progress.cluster_id, EXCLUDED.cluster_id)"
+	                 " ELSE EXCLUDED.cluster_id END,"
+	                 " print_offset = CASE $7::int8 WHEN 1 THEN progress.print_offset END,"
+	                 " print_hash = CASE $7::int8 WHEN 1 THEN progress.print_hash END,"
+	                 " print_time_ms = CASE $7::int8 WHEN 1 THEN progress.print_time_ms END",
+	                 NULL);
+}
+
+/* Stays until it is accepted, however the log grows. What is lost beyond an accepted range is to be accepted anew. */
+static enum store_result keep_loss(struct store *s, const struct store_member *m, const struct store_assignment *a)
+{
+	const struct offset_range *range = &a->verdict.range, *known = &a->facts.loss_range;
+	if (a->facts.loss == LOSS_FOUND && known->from == range->from && known->to == range->to)
+		return STORE_OK;
+	put_name(s, m, a);
+	pg_put_int8(s->params, range->from);
+	pg_put_int8(s->params, range->to);
+	pg_put_text(s->params, slice_of(a->verdict.reason));
+	return store_run(s,
+	                 "INSERT INTO lost_offsets (consumer_group, topic, partition, from_offset, to_offset, reason)"
+	                 " VALUES ($1::text, $2::text, $3::int8::int4, $4::int8, $5::int8, $6::text)"
+	                 " ON CONFLICT (consumer_group, topic, partition) WHERE applied_at IS NULL DO UPDATE"
+	                 " SET from_offset = EXCLUDED.from_offset, to_offset = EXCLUDED.to_offset,"
+	                 " reason = EXCLUDED.reason, accepted_at = NULL",
+	                 NULL);
+}
+
+/* Accepted, or made void by a reset, which says where to read. */
+static enum store_result end_loss(struct store *s, const struct store_member *m, const struct store_assignment *a)
+{
+	put_name(s, m, a);
+	return store_run(s,
+	                 "UPDATE lost_offsets SET applied_at = now() WHERE consumer_group = $1::text"
+	                 " AND topic = $2::text AND partition = $3::int8::int4 AND applied_at IS NULL",
+	                 NULL);
+}
+
+static enum store_result carry_out(struct store *s, const struct store_member *m, struct store_assignment *a)
+{
+	if (a->verdict.unsure)
+		return STORE_OK;
+	if (a->verdict.lost)
+		return keep_loss(s, m, a);
+	enum store_result r = a->facts.loss != LOSS_NONE ? end_loss(s, m, a) : STORE_OK;
+	return r == STORE_OK ? claim(s, m, a) : r;
+}
+
+enum store_result store_assign(struct store *s, const struct store_member *m, struct store_assignment *a, size_t count,
                                struct history_epoch *epoch, const char **drawn_because)
 {
 	struct history_row h;
@@ -218,7 +326,9 @@ enum store_result store_assign(struct store *s, const char *group, struct store_
 	if (r == STORE_OK)
 		r = read_history(s, "FOR UPDATE", &h);
 	if (r == STORE_OK)
-		r = read_progress(s, group, a, count);
+		r = read_progress(s, m, a, count);
+	if (r == STORE_OK)
+		r = read_losses(s, m, a, count);
 	if (r == STORE_OK)
 		r = check_witnesses(s, &h.epoch, &witnesses);
 	if (r == STORE_OK) {
@@ -227,10 +337,10 @@ enum store_result store_assign(struct store *s, const char *group, struct store_
 		if (*drawn_because)
 			r = draw_epoch(s, *drawn_because, epoch);
 	}
-	for (size_t i = 0; r == STORE_OK && i < count; i++)
-		a[i].verdict = start_rule(&a[i].facts, a[i].accepted);
-	if (r == STORE_OK)
-		r = claim(s, group, a, count);
+	for (size_t i = 0; r == STORE_OK && i < count; i++) {
+		a[i].verdict = start_rule(&a[i].facts);
+		r = carry_out(s, m, &a[i]);
+	}
 	FAIL_POINT_IF(r == STORE_OK, after_claim_written);
 	r = finish(s, r);
 	FAIL_POINT_IF(r == STORE_OK, after_claim_committed);
@@ -240,9 +350,47 @@ enum store_result store_assign(struct store *s, const char *group, struct store_
 
 /* ---- progress ---- */
 
-static enum store_result write_positions(struct store *s, const char *group, struct store_progress *e, size_t count)
+static void put_integers(struct store *s, const struct store_progress *e, size_t count,
+                         int64_t (*value)(const struct store_progress *))
 {
-	pg_put_text(s->params, slice_of(group));
+	pg_array_begin(s->params, PG_INT8);
+	for (size_t i = 0; i < count; i++)
+		pg_array_integer(s->params, value(&e[i]));
+	pg_array_end(s->params);
+}
+
+static int64_t claim_of(const struct store_progress *e)
+{
+	return e->claim;
+}
+
+static int64_t position_of(const struct store_progress *e)
+{
+	return e->position;
+}
+
+static int64_t print_offset_of(const struct store_progress *e)
+{
+	return e->print.exists ? e->print.offset : -1;
+}
+
+static int64_t print_hash_of(const struct store_progress *e)
+{
+	return (int64_t)e->print.hash;
+}
+
+static int64_t print_time_of(const struct store_progress *e)
+{
+	return e->print.time_ms;
+}
+
+/* The fingerprint belongs to the last record below next_offset. */
+#define NEWEST "u.print_offset >= 0 AND u.position >= p.next_offset"
+
+static enum store_result write_positions(struct store *s, const struct store_member *m, struct store_progress *e,
+                                         size_t count)
+{
+	pg_put_text(s->params, slice_of(m->group));
 	pg_array_begin(s->params, PG_TEXT);
 	for (size_t i = 0; i < count; i++)
 		pg_array_text(s->params, slice_of(e[i].topic));
@@ -251,19 +399,22 @@ static enum store_result write_positions(struct store *s, const char *group, str
 	for (size_t i = 0; i < count; i++)
 		pg_array_integer(s->params, e[i].partition);
 	pg_array_end(s->params);
-	pg_array_begin(s->params, PG_INT8);
-	for (size_t i = 0; i < count; i++)
-		pg_array_integer(s->params, e[i].claim);
-	pg_array_end(s->params);
-	pg_array_begin(s->params, PG_INT8);
-	for (size_t i = 0; i < count; i++)
-		pg_array_integer(s->params, e[i].position);
-	pg_array_end(s->params);
+	put_integers(s, e, count, claim_of);
+	put_integers(s, e, count, position_of);
+	put_integers(s, e, count, print_offset_of);
+	put_integers(s, e, count, print_hash_of);
+	put_integers(s, e, count, print_time_of);
+	put_cluster(s, m);
 	struct pg_rows *rows = NULL;
 	enum store_result r = store_run(
 	        s,
-	        "UPDATE progress p SET next_offset = greatest(p.next_offset, u.position), updated_at = now()"
-	        " FROM unnest($2::text[], $3::int4[], $4::int8[], $5::int8[]) u (topic, partition, claim, position)"
+	        "UPDATE progress p SET next_offset = greatest(p.next_offset, u.position), updated_at = now(),"
+	        " cluster_id = coalesce($9::text, p.cluster_id),"
+	        " print_offset = CASE WHEN " NEWEST " THEN u.print_offset ELSE p.print_offset END,"
+	        " print_hash = CASE WHEN " NEWEST " THEN u.print_hash ELSE p.print_hash END,"
+	        " print_time_ms = CASE WHEN " NEWEST " THEN nullif(u.print_time_ms, -1) ELSE p.print_time_ms END"
+	        " FROM unnest($2::text[], $3::int4[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], $8::int8[])"
+	        " u (topic, partition, claim, position, print_offset, print_hash, print_time_ms)"
 	        " WHERE p.consumer_group = $1::text AND p.topic = u.topic COLLATE \"C\" AND p.partition = u.partition"
 	        " AND p.claim = u.claim RETURNING p.claim",
 	        &rows);
@@ -301,7 +452,7 @@ static enum store_result verify(struct store *s, const char *lock, const struct 
 	return STORE_OK;
 }
 
-enum store_result store_progress(struct store *s, const char *group, const struct history_epoch *expected,
+enum store_result store_progress(struct store *s, const struct store_member *m, const struct history_epoch *expected,
                                  struct store_progress *entries, size_t count, uint64_t *lsn)
 {
 	enum store_result r = begin(s);
@@ -309,7 +460,7 @@ enum store_result store_progress(struct store *s, const char *group, const struc
 		return r;
 	r = verify(s, "FOR SHARE", expected, lsn);
 	if (r == STORE_OK)
-		r = write_positions(s, group, entries, count);
+		r = write_positions(s, m, entries, count);
 	FAIL_POINT_IF(r == STORE_OK, after_progress_written);
 	return finish(s, r);
 }

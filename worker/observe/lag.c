@@ -28,6 +28,7 @@ struct lag_row {
 	char topic[TOPIC_SIZE];
 	int32_t partition;
 	struct partition_lag lag;
+	bool cut; /* the log ends below what was read of it, and its reader does not know yet */
 };
 
 static struct {
@@ -89,10 +90,11 @@ static struct lag_row *insert_row(const char *topic, int32_t partition)
 	memcpy(self.rows[i].topic, topic, len + 1);
 	self.rows[i].partition = partition;
 	partition_lag_init(&self.rows[i].lag);
+	self.rows[i].cut = false;
 	return &self.rows[i];
 }
 
-void lag_publish(const char *topic, int32_t partition, const struct lag_position *p)
+bool lag_publish(const char *topic, int32_t partition, const struct lag_position *p)
 {
 	mutex_lock(&self.lock);
 	struct lag_row *row = find_row(topic, partition);
@@ -105,7 +107,10 @@ void lag_publish(const char *topic, int32_t partition, const struct lag_position
 		}
 	}
 	row->lag.position = *p;
+	bool cut = row->cut;
+	row->cut = false;
 	mutex_unlock(&self.lock);
+	return cut;
 }
 
 void lag_remove(const char *topic, int32_t partition)
@@ -172,8 +177,8 @@ static enum kafka_answer ask_committed(const char *topic, int32_t partition)
 	return KAFKA_OK;
 }
 
-/* Asks for one partition's log. Takes no lock while it waits: the row may be gone afterwards. */
-static enum kafka_answer ask(const char *topic, int32_t partition)
+/* Asks for one partition's log; `next`: as it was published before. Takes no lock while it waits: the row may be gone afterwards. */
+static enum kafka_answer ask(const char *topic, int32_t partition, int64_t next)
 {
 	int64_t low, high, base = -1;
 	enum kafka_answer answer = ask_committed(topic, partition);
@@ -187,6 +192,7 @@ static enum kafka_answer ask(const char *topic, int32_t partition)
 	if (row) {
 		row->lag.low = low;
 		row->lag.high = high;
+		row->cut |= high < next;
 		row->lag.answered_us = clock_mono_us();
 		if (partition_lag_needs_look(&row->lag))
 			base = partition_lag_base(&row->lag);
@@ -219,7 +225,7 @@ static void run_round(struct lag_row *cursor, size_t count)
 	if (count == 0)
 		any_silent = kafka_admin_partition_count(self.admin, self.topic, WATERMARKS_TIMEOUT_MS) == KAFKA_UNAVAILABLE;
 	for (size_t i = 0; i < count && silent < SILENT_MAX && step(cursor); i++) {
-		enum kafka_answer answer = ask(cursor->topic, cursor->partition);
+		enum kafka_answer answer = ask(cursor->topic, cursor->partition, cursor->lag.position.next);
 		silent = answer == KAFKA_UNAVAILABLE ? silent + 1 : 0;
 		if (answer == KAFKA_OK)
 			continue;

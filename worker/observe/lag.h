@@ -24,8 +24,9 @@ struct lag_position {
 	const char *state;        /* name of the partition's state; a constant */
 };
 
-/* Adds or updates a partition of this worker; `topic` is copied. */
-void lag_publish(const char *topic, int32_t partition, const struct lag_position *p);
+/* Adds or updates a partition of this worker; `topic` is copied. Returns: true, once, when the log was seen to end below
+ * a `next` that had been published before it was asked: it is not the log that was read. */
+bool lag_publish(const char *topic, int32_t partition, const struct lag_position *p);
 /* The partition was revoked: its series go. */
 void lag_remove(const char *topic, int32_t partition);
 

@@ -7,6 +7,7 @@
 #include "worker/observe/histogram.h"
 #include "worker/observe/process.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -76,6 +77,17 @@ void metric_set(enum metric m, int64_t value)
 {
 	ENSURE(m < METRIC_COUNT);
 	atomic_store_explicit(&values[m], value, memory_order_relaxed);
+}
+
+void metric_vote(enum metric m, enum voter v, bool on)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static unsigned votes[METRIC_COUNT];
+	ENSURE(m < METRIC_COUNT);
+	mutex_lock(&lock);
+	votes[m] = on ? votes[m] | 1U << v : votes[m] & ~(1U << v);
+	metric_set(m, votes[m] != 0);
+	mutex_unlock(&lock);
 }
 
 int64_t metric_get(enum metric m)

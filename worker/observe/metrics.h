@@ -63,12 +63,23 @@ void metrics_read_tally(struct tally *sum);
 	X(DEGRADED_DEFERRED, "degraded", "gauge", "what=\"deferred\"", "1 while the worker runs with less than it is set up for.") \
 	X(DEGRADED_OFFSET_LOST, "degraded", "gauge", "what=\"offset_lost\"", "1 while the worker runs with less than it is set up for.") \
 	X(DEGRADED_UNREADABLE, "degraded", "gauge", "what=\"unreadable\"", "1 while the worker runs with less than it is set up for.") \
+	X(DEGRADED_WAITING, "degraded", "gauge", "what=\"waiting\"", "1 while the worker runs with less than it is set up for.") \
 	X(ASSIGNED_PARTITIONS, "assigned_partitions", "gauge", "", "Partitions assigned to this worker.") \
 	X(IN_FLIGHT_BYTES, "in_flight_bytes", "gauge", "", "Bytes of records in flight.") \
 	X(PG_COMMITTED, "pg_transactions_total", "counter", "result=\"committed\"", "Batch transactions by result.") \
 	X(PG_RETRIED, "pg_transactions_total", "counter", "result=\"retried\"", "Batch transactions by result.") \
 	X(PG_REJECTED, "pg_transactions_total", "counter", "result=\"rejected\"", "Batch transactions by result.") \
 	X(PG_HISTORY_CHANGED, "pg_transactions_total", "counter", "result=\"history_changed\"", "Batch transactions by result.") \
+	X(LEDGER_ASSIGN_OK, "ledger_requests_total", "counter", "op=\"assign\",result=\"ok\"", "Statements outside of batches by operation and result.") \
+	X(LEDGER_ASSIGN_FAILED, "ledger_requests_total", "counter", "op=\"assign\",result=\"failed\"", "Statements outside of batches by operation and result.") \
+	X(LEDGER_PROGRESS_OK, "ledger_requests_total", "counter", "op=\"progress\",result=\"ok\"", "Statements outside of batches by operation and result.") \
+	X(LEDGER_PROGRESS_FAILED, "ledger_requests_total", "counter", "op=\"progress\",result=\"failed\"", "Statements outside of batches by operation and result.") \
+	X(LEDGER_RULES_OK, "ledger_requests_total", "counter", "op=\"rules\",result=\"ok\"", "Statements outside of batches by operation and result.") \
+	X(LEDGER_RULES_FAILED, "ledger_requests_total", "counter", "op=\"rules\",result=\"failed\"", "Statements outside of batches by operation and result.") \
+	X(LEDGER_HISTORY_OK, "ledger_requests_total", "counter", "op=\"history\",result=\"ok\"", "Statements outside of batches by operation and result.") \
+	X(LEDGER_HISTORY_FAILED, "ledger_requests_total", "counter", "op=\"history\",result=\"failed\"", "Statements outside of batches by operation and result.") \
+	X(LEDGER_MEMBER_OK, "ledger_requests_total", "counter", "op=\"member\",result=\"ok\"", "Statements outside of batches by operation and result.") \
+	X(LEDGER_MEMBER_FAILED, "ledger_requests_total", "counter", "op=\"member\",result=\"failed\"", "Statements outside of batches by operation and result.") \
 	X(COMMIT_OK, "commits_total", "counter", "result=\"ok\"", "Offset commits by result.") \
 	X(COMMIT_FAILED, "commits_total", "counter", "result=\"failed\"", "Offset commits by result.") \
 	X(KAFKA_UNREADABLE, "kafka_unreadable_total", "counter", "", "Times that a partition's next batch could not be read.") \
@@ -91,6 +102,10 @@ enum metric {
 void metric_add(enum metric m, uint64_t n);
 void metric_set(enum metric m, int64_t value);
 int64_t metric_get(enum metric m);
+
+/* A gauge that several write is 1 while any of them says so: one's success does not hide another's failure. */
+enum voter { VOTER_POOL, VOTER_KEEPER };
+void metric_vote(enum metric m, enum voter v, bool on);
 
 /* X(symbol, family, labels, scale, help); scale picks the buckets: seconds, the finer ones of latency, or records. */
 #define HISTOGRAMS(X) \

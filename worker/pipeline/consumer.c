@@ -100,7 +100,7 @@ static void wait_for_mail(struct consumer *c, int64_t deadline_us)
 
 void consumer_fit_pause(struct consumer *c, struct partition *p)
 {
-	if (!(p->state == PARTITION_RUNNING || (p->state == PARTITION_HELD && !p->offsets_lost)))
+	if (!partition_is_fetched(p))
 		return;
 	bool wanted = c->pressed || p->state == PARTITION_HELD || tracker_full(&p->tracker);
 	if (wanted == p->paused)
@@ -162,7 +162,8 @@ static void note_trouble(struct consumer *c, const char *reason)
 static void reached_end(struct consumer *c, const struct kafka_partition *end)
 {
 	struct partition *p = rebalance_find(c, end->topic, end->partition);
-	if (!p || p->state != PARTITION_RUNNING)
+	if (!p || (p->state == PARTITION_PROVING && !rebalance_meet(c, p, NULL, end->offset)) ||
+	    p->state != PARTITION_RUNNING)
 		return;
 	tracker_skip(&p->tracker, end->offset);
 	p->unreadable = -1;
@@ -173,7 +174,7 @@ static void reached_end(struct consumer *c, const struct kafka_partition *end)
 static void left_the_log(struct consumer *c, const struct kafka_partition *k, int64_t now_us)
 {
 	struct partition *p = rebalance_find(c, k->topic, k->partition);
-	if (p && (p->state == PARTITION_RUNNING || p->state == PARTITION_HELD))
+	if (p && partition_is_fetched(p))
 		rebalance_restart(c, p, now_us);
 }
 
@@ -181,7 +182,7 @@ static void left_the_log(struct consumer *c, const struct kafka_partition *k, in
 static void unreadable(struct consumer *c, const struct kafka_partition *k, const char *reason, int64_t now_us)
 {
 	struct partition *p = rebalance_find(c, k->topic, k->partition);
-	if (!p || (p->state != PARTITION_RUNNING && p->state != PARTITION_HELD))
+	if (!p || !partition_is_fetched(p))
 		return;
 	metric_add(METRIC_KAFKA_UNREADABLE, 1);
 	if (p->unreadable != k->offset)
@@ -195,12 +196,12 @@ static void read_again(struct consumer *c, int64_t now_us)
 {
 	for (size_t i = 0; i < c->partition_count; i++) {
 		struct partition *p = c->partitions[i];
-		if (p->unreadable < 0 || p->read_again_us > now_us ||
-		    (p->state != PARTITION_RUNNING && p->state != PARTITION_HELD))
+		if (p->unreadable < 0 || p->read_again_us > now_us || !partition_is_fetched(p))
 			continue;
 		p->read_again_us = INT64_MAX; /* until it is told of again */
 		p->paused = false;
-		kafka_consumer_start(c->kafka, &(struct kafka_partition){p->topic, p->partition, p->tracker.position}, 1);
+		int64_t from = p->state == PARTITION_PROVING ? partition_proves_from(p) : p->tracker.position;
+		kafka_consumer_start(c->kafka, &(struct kafka_partition){p->topic, p->partition, from}, 1);
 		consumer_fit_pause(c, p);
 	}
 }
@@ -285,13 +286,13 @@ static void serve(struct consumer *c, int64_t now_us)
 	rebalance_drain(c, now_us);
 }
 
-static void publish_partition(const struct partition *p)
+static void publish_partition(struct consumer *c, struct partition *p, int64_t now_us)
 {
 	struct lag_position position = {.committed = p->committed,
 	                                .uncommitted_us = -1,
 	                                .next = partition_is_reading(p) ? p->tracker.position : -1,
 	                                .paused = p->paused || p->state == PARTITION_HELD ||
-	                                          p->state == PARTITION_RESOLVING,
+	                                          p->state == PARTITION_RESOLVING || p->state == PARTITION_PROVING,
 	                                .state = partition_state_name(p->state)};
 	int64_t oldest;
 	/* With PostgreSQL away that is for long, and counted from the log's start the lag would be days that are none:
@@ -302,7 +303,23 @@ static void publish_partition(const struct partition *p)
 	if (partition_is_reading(p) && tracker_oldest_timestamp(&p->tracker, &oldest) &&
 	    tracker_committable(&p->tracker) == (p->committed >= 0 ? p->committed : p->recorded))
 		position.uncommitted_us = oldest;
-	lag_publish(p->topic, p->partition, &position);
+	if (!lag_publish(p->topic, p->partition, &position) || !partition_is_fetched(p))
+		return;
+	LOG(LOG_ERROR, "the log ends below what was read of it: the start rule is asked", LOG_S("topic", p->topic),
+	    LOG_I("partition", p->partition), LOG_I("next", position.next));
+	rebalance_restart(c, p, now_us);
+}
+
+/* Partitions that nobody says where to start wait in silence otherwise: ready, live, and consuming nothing [I11]. */
+static void publish_waiting(struct consumer *c, size_t count)
+{
+	if ((count > 0) == atomic_load(&c->waiting))
+		return;
+	atomic_store(&c->waiting, count > 0);
+	if (count > 0)
+		LOG(LOG_ERROR, "partitions wait for their start, and are not consumed", LOG_I("count", count));
+	else
+		LOG(LOG_INFO, "no partition waits for its start any more");
 }
 
 static void publish(struct consumer *c, int64_t now_us)
@@ -311,11 +328,12 @@ static void publish(struct consumer *c, int64_t now_us)
 		return;
 	c->publish_due_us = now_us + PUBLISH_US;
 	bool lost = false, unreadable = false;
+	publish_waiting(c, rebalance_waiting(c, now_us));
 	for (size_t i = 0; i < c->partition_count; i++) {
 		if (c->partitions[i]->state == PARTITION_GONE)
 			continue;
-		publish_partition(c->partitions[i]);
-		lost |= c->partitions[i]->offsets_lost;
+		publish_partition(c, c->partitions[i], now_us);
+		lost |= partition_has_lost(c->partitions[i]);
 		unreadable |= c->partitions[i]->unreadable >= 0;
 	}
 	atomic_store(&c->offsets_lost, lost);
@@ -412,6 +430,11 @@ bool consumer_has_lost_offsets(const struct consumer *c)
 bool consumer_has_unreadable(const struct consumer *c)
 {
 	return atomic_load(&c->unreadable);
+}
+
+bool consumer_is_waiting(const struct consumer *c)
+{
+	return atomic_load(&c->waiting);
 }
 
 double consumer_share(const struct consumer *c)

@@ -56,6 +56,8 @@ int consumer_assigned(const struct consumer *c);
 bool consumer_has_lost_offsets(const struct consumer *c);
 /* Whether the log of one can't be read. Thread: any. */
 bool consumer_has_unreadable(const struct consumer *c);
+/* Whether a partition has waited too long for the start rule, or for a proof of its log. */
+bool consumer_is_waiting(const struct consumer *c);
 
 /* Its client's fatal error, or NULL. Thread: any. */
 const char *consumer_fatal(const struct consumer *c);

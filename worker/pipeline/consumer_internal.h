@@ -40,6 +40,7 @@ struct consumer {
 	_Atomic int assigned;
 	_Atomic bool offsets_lost;
 	_Atomic bool unreadable;
+	_Atomic bool waiting;
 
 	struct kafka_consumer *kafka;
 	struct event_decoder *decoder;
@@ -98,6 +99,11 @@ void rebalance_resolve(struct consumer *c, int64_t now_us);
 void rebalance_answer(struct consumer *c, const struct keeper_job *job, int64_t now_us);
 /* The partition is read anew, by the start rule. */
 void rebalance_restart(struct consumer *c, struct partition *p, int64_t ask_again_us);
+/* Returns: how many partitions have waited too long for a position, or for a proof of their log. */
+size_t rebalance_waiting(struct consumer *c, int64_t now_us);
+/* PROVING: something came, a record (its fingerprint) or the end of the log (NULL), and the position behind it. Returns:
+ * whether the partition runs now and the record is to be taken as any other. */
+must_use bool rebalance_meet(struct consumer *c, struct partition *p, const struct fingerprint *met, int64_t position);
 /* Restarts what belongs to a history that is no more. */
 void rebalance_alarm(struct consumer *c, int64_t now_us);
 /* Moves drained and expired partitions on, and lets a revocation go when all of its are. */

@@ -37,6 +37,13 @@ static struct record *take(struct consumer *c, struct partition *p, const struct
 	return r;
 }
 
+static struct fingerprint fingerprint_of(const struct kafka_record *k)
+{
+	bool timed = k->producers_time && k->timestamp_us >= 0;
+	return (struct fingerprint){true, k->offset, fingerprint_hash(k->key, k->value),
+	                            timed ? k->timestamp_us / 1000 : -1};
+}
+
 void intake_record(struct consumer *c, const struct kafka_record *k)
 {
 	struct partition *p = c->last && c->last->partition == k->partition && strcmp(c->last->topic, k->topic) == 0
@@ -45,6 +52,9 @@ void intake_record(struct consumer *c, const struct kafka_record *k)
 	/* What a stopped or revoked partition still had in the pipe is not ours to take: whoever reads it next does. */
 	if (!p || p->state == PARTITION_RESOLVING || p->state == PARTITION_DRAINING || p->state == PARTITION_GONE)
 		return;
+	struct fingerprint print = fingerprint_of(k);
+	if (p->state == PARTITION_PROVING && !rebalance_meet(c, p, &print, k->offset + 1))
+		return;
 	/* Taking a later record while the head waits would lose the ones between: paused means paused. */
 	ENSURE(p->state == PARTITION_RUNNING);
 	c->last = p;
@@ -52,6 +62,7 @@ void intake_record(struct consumer *c, const struct kafka_record *k)
 	uint64_t ticket;
 	if (!tracker_enter(&p->tracker, k->offset, k->timestamp_us, &ticket))
 		return;
+	tracker_fingerprint(&p->tracker, ticket, print.hash, k->producers_time);
 	c->tally.consumed++;
 	p->unreadable = -1;
 	FAIL_POINT(after_track);

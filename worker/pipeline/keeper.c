@@ -7,7 +7,9 @@
 #include "worker/observe/health.h"
 #include "worker/observe/metrics.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
 enum {
 	/* For one question to Kafka: as long as a coordinator usually takes to move. */
@@ -18,6 +20,29 @@ enum {
 	/* Between looks at an idle database: a failover that lost something is noticed within this time
 	 * although no batch and no progress write meets it. */
 	HISTORY_INTERVAL_MS = 2000,
+	/* Between renewals of the membership, at the most; at the least three fit into its life. */
+	RENEW_INTERVAL_MS = 5000,
+	/* What failed is asked again within seconds, or nobody wants it any more. */
+	FORGET_FAILURE_MS = 15000,
+};
+
+/* What the database is asked for, each with an outage of its own: that one works says nothing of the others. */
+enum request { ASK_ASSIGN, ASK_PROGRESS, ASK_RULES, ASK_HISTORY, ASK_MEMBER, REQUESTS };
+
+static const struct {
+	const char *name;
+	enum metric ok, failed;
+} requests[REQUESTS] = {
+	[ASK_ASSIGN] = {"assign", METRIC_LEDGER_ASSIGN_OK, METRIC_LEDGER_ASSIGN_FAILED},
+	[ASK_PROGRESS] = {"progress", METRIC_LEDGER_PROGRESS_OK, METRIC_LEDGER_PROGRESS_FAILED},
+	[ASK_RULES] = {"rules", METRIC_LEDGER_RULES_OK, METRIC_LEDGER_RULES_FAILED},
+	[ASK_HISTORY] = {"history", METRIC_LEDGER_HISTORY_OK, METRIC_LEDGER_HISTORY_FAILED},
+	[ASK_MEMBER] = {"member", METRIC_LEDGER_MEMBER_OK, METRIC_LEDGER_MEMBER_FAILED},
+};
+
+struct outage {
+	int64_t failed_at_us; /* last; 0: it does not fail */
+	bool away;            /* nothing can be asked; else the statement was refused */
 };
 
 /* Its longest silence is one question: connection attempts, statements, Kafka's timeouts a partition. */
@@ -37,8 +62,11 @@ struct keeper {
 	struct kafka_admin *admin;
 	struct history_epoch history;
 	bool history_known;
-	bool failing;
+	struct outage outages[REQUESTS];
+	struct store_member member; /* its cluster: also under the lock, for the others */
+	_Atomic bool group_lost;
 	int64_t look_due_us;
+	int64_t renew_due_us;
 	int64_t history_due_us;
 	int64_t rules_due_us;
 };
@@ -90,26 +118,64 @@ static bool next_job(struct keeper *k, struct keeper_job **job)
 	return !stopping || *job;
 }
 
-/* Says once that the database can't be used, and once that it can again. */
-static void note(struct keeper *k, enum store_result r)
+static bool is_away(const struct keeper *k)
 {
-	bool failed = r == STORE_RETRY || r == STORE_UNUSABLE;
-	metric_set(METRIC_UP_POSTGRESQL, !failed);
-	if (failed && !k->failing)
-		LOG(LOG_ERROR, "postgresql unavailable", LOG_S("reason", store_error(k->store)));
-	else if (!failed && k->failing)
-		LOG(LOG_INFO, "postgresql available again");
-	k->failing = failed;
+	bool away = false;
+	for (int i = 0; i < REQUESTS; i++)
+		away |= k->outages[i].failed_at_us != 0 && k->outages[i].away;
+	return away;
 }
 
-static const struct offset_range *accepted_for(const struct keeper *k, const struct partition *p)
+/* The truth of all requests, after each of them. */
+static void tell(const struct keeper *k)
 {
-	for (size_t i = 0; i < k->settings.accepted_count; i++) {
-		const struct accepted_loss *a = &k->settings.accepted[i];
-		if (a->partition == p->partition && strcmp(a->topic, p->topic) == 0)
-			return &a->range;
+	bool failing = false;
+	for (int i = 0; i < REQUESTS; i++)
+		failing |= k->outages[i].failed_at_us != 0;
+	metric_set(METRIC_UP_POSTGRESQL, !is_away(k));
+	metric_vote(METRIC_DEGRADED_LEDGER, VOTER_KEEPER, failing);
+}
+
+/*
+ * Owns every answer of the database: each is counted, and an outage of each request is said once when it begins and
+ * once when it ends. STORE_HISTORY is an answer; whoever gets it acts on it.
+ */
+static void note(struct keeper *k, enum request request, enum store_result r)
+{
+	struct outage *o = &k->outages[request];
+	bool failed = r != STORE_OK && r != STORE_HISTORY;
+	metric_add(failed ? requests[request].failed : requests[request].ok, 1);
+	if (failed && !o->failed_at_us)
+		LOG(LOG_ERROR, "postgresql refuses or does not answer", LOG_S("request", requests[request].name),
+		    LOG_S("reason", store_error(k->store)));
+	else if (!failed && o->failed_at_us)
+		LOG(LOG_INFO, "postgresql answers again", LOG_S("request", requests[request].name));
+	o->failed_at_us = failed ? clock_mono_us() : 0;
+	o->away = r == STORE_RETRY || r == STORE_UNUSABLE;
+	tell(k);
+}
+
+/* Partitions that went away while they were asked for, and the like. */
+static void forget_failures(struct keeper *k, int64_t now_us)
+{
+	for (int i = 0; i < REQUESTS; i++)
+		if (k->outages[i].failed_at_us && now_us - k->outages[i].failed_at_us > FORGET_FAILURE_MS * INT64_C(1000))
+			k->outages[i].failed_at_us = 0;
+	tell(k);
+}
+
+/* In which cluster it is: a broker's answer, which the client remembers. */
+static bool knows_cluster(struct keeper *k)
+{
+	char id[256];
+	if (kafka_admin_cluster_id(k->admin, KAFKA_TIMEOUT_MS, id, sizeof(id)) != KAFKA_OK) {
+		LOG(LOG_WARN, "kafka does not tell its cluster's id", LOG_S("reason", kafka_admin_error(k->admin)));
+		return false;
 	}
-	return NULL;
+	mutex_lock(&k->lock);
+	k->member.cluster = cluster_id_of(id);
+	mutex_unlock(&k->lock);
+	return true;
 }
 
 /*
@@ -132,8 +198,9 @@ static size_t ask_kafka(struct keeper *k, struct keeper_job *job, struct kafka_c
 		struct keeper_entry *e = &job->entries[i];
 		const struct partition *p = e->partition;
 		struct store_assignment *a = &assignments[count];
-		*a = (struct store_assignment){
-		        .topic = p->topic, .partition = p->partition, .accepted = accepted_for(k, p)};
+		*a = (struct store_assignment){.topic = p->topic, .partition = p->partition, .proven_about = e->print};
+		a->facts.proof = e->proof;
+		a->facts.progress_before = e->progress_before;
 		a->facts.committed = committed[i].offset;
 		a->facts.marked = commit_mark_parse(committed[i].metadata, &a->mark);
 		e->answered = kafka_admin_watermarks(k->admin, p->topic, p->partition, KAFKA_TIMEOUT_MS,
@@ -146,26 +213,21 @@ static size_t ask_kafka(struct keeper *k, struct keeper_job *job, struct kafka_c
 		LOG(LOG_WARN, "kafka does not tell where a partition starts", LOG_S("topic", p->topic),
 		    LOG_I("partition", p->partition), LOG_S("reason", kafka_admin_error(k->admin)));
 	}
+	/* Last, since a client without another question waits for a second before it asks. */
+	if (count > 0 && !knows_cluster(k))
+		return 0;
+	for (size_t i = 0; i < count; i++) {
+		struct store_assignment *a = &assignments[i];
+		a->facts.mark_elsewhere = a->facts.marked && cluster_id_differs(&a->mark.cluster, &k->member.cluster);
+	}
 	return count;
-}
-
-/*
- * Progress beyond the end of the log: lost, unless the log has grown since it was asked, by what an earlier owner, who
- * does not know yet that it was sent away, settled meanwhile.
- */
-static bool has_moved(struct keeper *k, const struct store_assignment *a)
-{
-	int64_t low, high;
-	return a->verdict.lost && a->facts.progress > a->facts.log_end &&
-	       (kafka_admin_watermarks(k->admin, a->topic, a->partition, KAFKA_TIMEOUT_MS, &low, &high) != KAFKA_OK ||
-	        high > a->facts.log_end);
 }
 
 static void load_rules(struct keeper *k)
 {
 	struct rules *fresh = NULL;
 	enum store_result r = store_load_rules(k->store, &fresh);
-	note(k, r);
+	note(k, ASK_RULES, r);
 	if (r != STORE_OK)
 		return;
 	mutex_lock(&k->lock);
@@ -176,6 +238,34 @@ static void load_rules(struct keeper *k)
 		LOG(LOG_INFO, "rules loaded", LOG_I("revision", rules_revision(fresh)), LOG_I("versions", rules_count(fresh)),
 		    LOG_I("partners", rules_partner_count(fresh)));
 	rules_unref(old);
+}
+
+struct cluster_id keeper_cluster(struct keeper *k)
+{
+	mutex_lock(&k->lock);
+	struct cluster_id cluster = k->member.cluster;
+	mutex_unlock(&k->lock);
+	return cluster;
+}
+
+void keeper_lost_group(struct keeper *k)
+{
+	atomic_store(&k->group_lost, true);
+}
+
+/* Before the first assignment is asked for, so that a reset made before it is told from a foreign commit after it. */
+static bool renew_member(struct keeper *k, int64_t now_us)
+{
+	bool rejoined = atomic_exchange(&k->group_lost, false);
+	enum store_result r = store_renew_member(k->store, &k->member, k->settings.member_lives_ms, rejoined);
+	note(k, ASK_MEMBER, r);
+	if (r != STORE_OK && rejoined)
+		atomic_store(&k->group_lost, true);
+	int interval_ms = k->settings.member_lives_ms / 3;
+	if (interval_ms > RENEW_INTERVAL_MS)
+		interval_ms = RENEW_INTERVAL_MS;
+	k->renew_due_us = now_us + interval_ms * INT64_C(1000);
+	return r == STORE_OK || r == STORE_HISTORY;
 }
 
 /* Limits must hold from the first record on: nothing is assigned before the rules are known. */
@@ -192,11 +282,13 @@ static void answer_assign(struct keeper *k, struct keeper_job *job)
 	struct store_assignment *assignments = calloc(job->count, sizeof(*assignments));
 	ENSURE(committed && assignments);
 	const char *drawn_because = NULL;
-	size_t count = knows_rules(k) ? ask_kafka(k, job, committed, assignments) : 0;
+	int64_t now = clock_mono_us();
+	bool known = now < k->renew_due_us || renew_member(k, now);
+	size_t count = known && knows_rules(k) ? ask_kafka(k, job, committed, assignments) : 0;
 	if (count > 0) {
 		enum store_result r =
-		        store_assign(k->store, k->settings.group, assignments, count, &job->history, &drawn_because);
-		note(k, r);
+		        store_assign(k->store, &k->member, assignments, count, &job->history, &drawn_because);
+		note(k, ASK_ASSIGN, r);
 		job->done = r == STORE_OK;
 	}
 	if (job->done && drawn_because)
@@ -212,7 +304,6 @@ static void answer_assign(struct keeper *k, struct keeper_job *job)
 		e->facts = a->facts;
 		e->verdict = a->verdict;
 		e->claim = a->claim;
-		e->answered = !has_moved(k, a);
 		a++;
 	}
 	if (job->done) {
@@ -231,12 +322,12 @@ static void answer_progress(struct keeper *k, struct keeper_job *job)
 		const struct keeper_entry *e = &job->entries[i];
 		entries[i] = (struct store_progress){
 		        .topic = e->partition->topic, .partition = e->partition->partition, .claim = e->claim,
-		        .position = e->position};
+		        .position = e->position, .print = e->print};
 	}
 	FAIL_POINT(before_progress_sent);
 	enum store_result r =
-	        store_progress(k->store, k->settings.group, &job->history, entries, job->count, &job->lsn);
-	note(k, r);
+	        store_progress(k->store, &k->member, &job->history, entries, job->count, &job->lsn);
+	note(k, ASK_PROGRESS, r);
 	job->done = r == STORE_OK;
 	if (r == STORE_HISTORY) {
 		LOG(LOG_ERROR, "progress not written: another history", LOG_S("reason", store_error(k->store)));
@@ -253,7 +344,10 @@ static void look_around(struct keeper *k, int64_t now)
 	k->look_due_us = now + LOOK_INTERVAL_MS * 1000;
 	bool changed = false;
 	enum store_result r = store_wait_rules(k->store, 0, &changed);
-	note(k, r);
+	note(k, ASK_HISTORY, r);
+	forget_failures(k, now);
+	if (now >= k->renew_due_us)
+		renew_member(k, now);
 	if (changed || now >= k->rules_due_us) {
 		k->rules_due_us = now + (int64_t)k->settings.rules_poll_ms * 1000;
 		load_rules(k);
@@ -262,7 +356,7 @@ static void look_around(struct keeper *k, int64_t now)
 		return;
 	k->history_due_us = now + HISTORY_INTERVAL_MS * 1000;
 	r = store_check_history(k->store, &k->history);
-	note(k, r);
+	note(k, ASK_HISTORY, r);
 	if (r == STORE_HISTORY) {
 		LOG(LOG_ERROR, "the database is another history", LOG_S("reason", store_error(k->store)));
 		history_alarm_raise(k->settings.alarm, &k->history);
@@ -297,6 +391,9 @@ static void *run(void *argument)
 		if (may_look(k, now))
 			look_around(k, now);
 	}
+	/* The group has been left. A database that is away forgets by itself. */
+	if (!is_away(k) && store_leave_group(k->store, &k->member) != STORE_OK)
+		LOG(LOG_WARN, "the membership stays until it expires", LOG_S("reason", store_error(k->store)));
 	heart_stop(heart);
 	return NULL;
 }
@@ -313,6 +410,8 @@ int keeper_start(const struct keeper_settings *s, struct keeper **out, char *err
 	mutex_init(&k->lock);
 	cond_init(&k->asked);
 	k->store = store_new(s->store, s->store_index);
+	k->member.group = s->group;
+	ENSURE(getrandom(&k->member.id, sizeof(k->member.id), 0) == sizeof(k->member.id));
 	k->thread = thread_start("keeper", run, k);
 	*out = k;
 	return 0;

@@ -14,20 +14,13 @@
 #include "worker/pipeline/history_alarm.h"
 #include "worker/pipeline/partition.h"
 
-struct accepted_loss {
-	const char *topic;
-	int32_t partition;
-	struct offset_range range;
-};
-
 struct keeper_settings {
 	const struct kafka_settings *kafka;
 	const struct store_settings *store;
 	size_t store_index;
 	const char *group;
 	int rules_poll_ms;
-	const struct accepted_loss *accepted;
-	size_t accepted_count;
+	int member_lives_ms; /* of the group, see store_renew_member */
 	struct history_alarm *alarm;
 };
 
@@ -39,6 +32,9 @@ struct keeper_entry {
 	bool answered;               /* assign: this partition has a verdict, if the job is done */
 	struct start_verdict verdict;
 	struct start_facts facts;
+	struct fingerprint print;    /* assign: in, what `proof` is about; progress: in, of the last record below position */
+	enum log_proof proof;        /* assign: in */
+	int64_t progress_before;     /* assign: in, what the answer before this one said of it */
 	int64_t claim;               /* assign: out; progress: in */
 	int64_t position;            /* progress: in */
 	bool kept;                   /* progress: out */
@@ -63,6 +59,11 @@ must_use int keeper_start(const struct keeper_settings *s, struct keeper **out, 
 struct keeper_job *keeper_job_new(struct consumer *owner, enum keeper_question question, size_t count);
 /* Owns: takes the job; it comes back by consumer_answer, done or not. */
 void keeper_ask(struct keeper *k, struct keeper_job *job);
+
+/* The group has thrown this process out: from now on it is a new member. Thread: any. */
+void keeper_lost_group(struct keeper *k);
+/* The cluster, as far as is known. Thread: any. */
+struct cluster_id keeper_cluster(struct keeper *k);
 
 /* The rules as last seen, with a reference for the caller; NULL before the first time. */
 struct rules *keeper_rules(struct keeper *k);

@@ -59,16 +59,14 @@ static int start_outbox(struct pipeline *p, char *error, size_t error_size)
 	return outbox_start(&settings, &p->outbox, error, error_size);
 }
 
-static int start_keeper(struct pipeline *p, const struct accepted_loss *accepted, size_t accepted_count, char *error,
-                        size_t error_size)
+static int start_keeper(struct pipeline *p, char *error, size_t error_size)
 {
 	const struct keeper_settings settings = {.kafka = &p->options->kafka,
 	                                         .store = &p->store,
 	                                         .store_index = (size_t)p->options->workers,
 	                                         .group = p->options->kafka_group,
 	                                         .rules_poll_ms = (int)p->options->rules_poll_ms,
-	                                         .accepted = accepted,
-	                                         .accepted_count = accepted_count,
+	                                         .member_lives_ms = kafka_membership_ms(&p->options->kafka),
 	                                         .alarm = &p->alarm};
 	return keeper_start(&settings, &p->keeper, error, error_size);
 }
@@ -113,8 +111,8 @@ static int start_consumers(struct pipeline *p, char *error, size_t error_size)
 	return 0;
 }
 
-int pipeline_start(const struct options *o, const uint8_t digest_key[16], const struct accepted_loss *accepted,
-                   size_t accepted_count, struct pipeline **out, char *error, size_t error_size)
+int pipeline_start(const struct options *o, const uint8_t digest_key[16], struct pipeline **out, char *error,
+                   size_t error_size)
 {
 	struct pipeline *p = calloc(1, sizeof(*p));
 	ENSURE(p);
@@ -132,7 +130,7 @@ int pipeline_start(const struct options *o, const uint8_t digest_key[16], const 
 	                                          .rate_outage = o->rate_on_outage == 1 ? GATE_HOLD : GATE_LOCAL};
 	p->gate = gate_shared_new(&p->gate_settings);
 	p->dispatch = dispatch_new((size_t)o->workers);
-	if (start_outbox(p, error, error_size) || start_keeper(p, accepted, accepted_count, error, error_size))
+	if (start_outbox(p, error, error_size) || start_keeper(p, error, error_size))
 		return -1; /* the process ends */
 	start_pool(p, digest_key);
 	if (start_consumers(p, error, error_size) ||
@@ -146,17 +144,19 @@ void pipeline_tend(struct pipeline *p)
 {
 	double share = 0;
 	int assigned = 0;
-	bool joined = true, lost = false, unreadable = false;
+	bool joined = true, lost = false, unreadable = false, waiting = false;
 	for (size_t i = 0; i < p->consumer_count; i++) {
 		share += consumer_share(p->consumers[i]);
 		assigned += consumer_assigned(p->consumers[i]);
 		joined &= consumer_joined(p->consumers[i]);
 		lost |= consumer_has_lost_offsets(p->consumers[i]);
 		unreadable |= consumer_has_unreadable(p->consumers[i]);
+		waiting |= consumer_is_waiting(p->consumers[i]);
 	}
 	metric_set(METRIC_ASSIGNED_PARTITIONS, assigned);
 	metric_set(METRIC_DEGRADED_OFFSET_LOST, lost);
 	metric_set(METRIC_DEGRADED_UNREADABLE, unreadable);
+	metric_set(METRIC_DEGRADED_WAITING, waiting);
 	health_set(HEALTH_JOINED, joined);
 	if (share > 0)
 		gate_shared_set_share(p->gate, share > 1 ? 1 : share);

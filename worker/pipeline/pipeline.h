@@ -17,8 +17,7 @@ struct pipeline;
  * Starts all threads. The schema fits by now. `options` must outlive it. `digest_key`: from the database.
  * Returns: 0; -1 and one line in `error`: what could not be opened.
  */
-must_use int pipeline_start(const struct options *options, const uint8_t digest_key[16],
-                            const struct accepted_loss *accepted, size_t accepted_count, struct pipeline **out,
+must_use int pipeline_start(const struct options *options, const uint8_t digest_key[16], struct pipeline **out,
                             char *error, size_t error_size);
 
 /* The store's settings by the options; `board` may be NULL for a look. */

@@ -79,7 +79,7 @@ static void set_stuck(struct worker *w, bool stuck, const char *reason)
 	w->stuck = stuck;
 	mutex_lock(&w->pool->lock);
 	w->pool->stuck += stuck ? 1 : -1;
-	metric_set(METRIC_DEGRADED_LEDGER, w->pool->stuck > 0);
+	metric_vote(METRIC_DEGRADED_LEDGER, VOTER_POOL, w->pool->stuck > 0);
 	mutex_unlock(&w->pool->lock);
 	if (stuck)
 		LOG(LOG_ERROR, "the ledger does not take a batch, trying on", LOG_I("worker", w->index),

@@ -11,7 +11,12 @@
 enum {
 	ASSIGN_RETRY_MIN_MS = 100,
 	ASSIGN_RETRY_MAX_MS = 5000,
+	ASK_AGAIN_US = 500000,       /* where the log begins and ends, of which a reader has just seen something else */
+	ASK_LOST_US = 5000000,       /* whether a loss is accepted by now */
 };
+
+/* What has no position by then is told to the operator [I11]. */
+#define UNRESOLVED_US (5 * INT64_C(1000000))
 
 struct partition *rebalance_find(struct consumer *c, const char *topic, int32_t partition)
 {
@@ -88,11 +93,28 @@ void rebalance_assigned(struct consumer *c, const struct kafka_partition *partit
 	count_assigned(c);
 }
 
+size_t rebalance_waiting(struct consumer *c, int64_t now_us)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < c->partition_count; i++) {
+		struct partition *p = c->partitions[i];
+		bool waits = (p->state == PARTITION_RESOLVING || p->state == PARTITION_PROVING) && !partition_has_lost(p);
+		if (!waits)
+			p->unresolved_since_us = 0;
+		else if (!p->unresolved_since_us)
+			p->unresolved_since_us = now_us;
+		count += waits && now_us - p->unresolved_since_us >= UNRESOLVED_US;
+	}
+	return count;
+}
+
 void rebalance_resolve(struct consumer *c, int64_t now_us)
 {
 	struct keeper_job *job = NULL;
 	for (size_t i = 0; i < c->partition_count; i++) {
 		struct partition *p = c->partitions[i];
+		if (p->state == PARTITION_HELD && p->offsets_lost && p->resolve_at_us <= now_us)
+			partition_restart(p, now_us);
 		if (p->state != PARTITION_RESOLVING || p->resolving || p->resolve_at_us > now_us)
 			continue;
 		if (!job) {
@@ -100,7 +122,9 @@ void rebalance_resolve(struct consumer *c, int64_t now_us)
 			job->count = 0;
 		}
 		p->resolving = true;
-		job->entries[job->count++] = (struct keeper_entry){.partition = p, .epoch = partition_epoch(p)};
+		job->entries[job->count++] = (struct keeper_entry){
+		        .partition = p, .epoch = partition_epoch(p), .print = p->expected, .proof = p->proof,
+		        .progress_before = p->progress_before};
 	}
 	if (!job)
 		return;
@@ -108,28 +132,43 @@ void rebalance_resolve(struct consumer *c, int64_t now_us)
 	FAIL_POINT(after_start_asked);
 }
 
-static void offsets_lost(struct partition *p, const struct keeper_entry *e)
+/* Asked again for word that the loss is accepted; said again only when something else is lost. */
+static void offsets_lost(struct partition *p, const struct keeper_entry *e, int64_t now_us)
 {
-	partition_lose_offsets(p);
+	bool known = p->lost.from == e->verdict.range.from && p->lost.to == e->verdict.range.to;
+	partition_lose_offsets(p, &e->verdict.range);
+	p->resolve_at_us = now_us + ASK_LOST_US;
 	p->committed = e->facts.committed;
+	if (known)
+		return;
 	LOG(LOG_ERROR, "offsets lost: partition is not consumed; accept with run --accept-loss TOPIC:PARTITION:FROM-TO",
 	    LOG_S("topic", p->topic), LOG_I("partition", p->partition), LOG_I("from", e->verdict.range.from),
-	    LOG_I("to", e->verdict.range.to), LOG_I("committed", e->facts.committed),
+	    LOG_I("to", e->verdict.range.to), LOG_S("reason", e->verdict.reason), LOG_I("committed", e->facts.committed),
 	    LOG_I("progress", e->facts.progress), LOG_I("log_start", e->facts.log_start),
 	    LOG_I("log_end", e->facts.log_end));
 }
 
-static void resolved(struct partition *p, const struct keeper_entry *e, const struct history_epoch *history)
+/* Returns: where to fetch from. */
+static int64_t resolved(struct partition *p, const struct keeper_entry *e, const struct history_epoch *history)
 {
-	partition_resolve(p, e->verdict.start, history, e->claim);
-	/* What Kafka has is ours only if we marked it: anything else is committed over at once. */
-	p->committed = e->facts.marked ? e->facts.committed : -1;
+	int64_t from = partition_resolve(p, &e->verdict, &e->facts, history, e->claim);
+	/* What Kafka has is ours only if we marked it, here: anything else is committed over at once. */
+	p->committed = e->facts.marked && !e->facts.mark_elsewhere ? e->facts.committed : -1;
+	if (e->verdict.foreign)
+		LOG(LOG_ERROR, "another consumer has committed under this group's name: passed over, progress counts",
+		    LOG_S("topic", p->topic), LOG_I("partition", p->partition), LOG_I("committed", e->facts.committed),
+		    LOG_I("progress", e->facts.progress));
+	if (e->verdict.accepted)
+		LOG(LOG_WARN, "an accepted loss: read again from the start of the log", LOG_S("topic", p->topic),
+		    LOG_I("partition", p->partition), LOG_I("from", e->verdict.range.from),
+		    LOG_I("to", e->verdict.range.to));
 	if (e->verdict.reset)
 		LOG(LOG_WARN, "an operator's reset is obeyed", LOG_S("topic", p->topic), LOG_I("partition", p->partition),
 		    LOG_I("offset", e->verdict.start));
 	LOG(LOG_INFO, "partition starts", LOG_S("topic", p->topic), LOG_I("partition", p->partition),
 	    LOG_I("offset", e->verdict.start), LOG_I("committed", e->facts.committed),
 	    LOG_I("progress", e->facts.progress));
+	return from;
 }
 
 void rebalance_answer(struct consumer *c, const struct keeper_job *job, int64_t now_us)
@@ -145,11 +184,14 @@ void rebalance_answer(struct consumer *c, const struct keeper_job *job, int64_t 
 		if (!job->done || !e->answered) {
 			p->resolve_at_us = now_us + c->assign_retry_ms * 1000;
 			asked_in_vain = true;
+		} else if (e->verdict.unsure) {
+			p->progress_before = e->facts.progress;
+			p->resolve_at_us = now_us;
 		} else if (e->verdict.lost) {
-			offsets_lost(p, e);
+			offsets_lost(p, e, now_us);
 		} else {
-			resolved(p, e, &job->history);
-			c->scratch[started++] = (struct kafka_partition){p->topic, p->partition, e->verdict.start};
+			c->scratch[started++] =
+			        (struct kafka_partition){p->topic, p->partition, resolved(p, e, &job->history)};
 		}
 	}
 	c->assign_retry_ms = !asked_in_vain ? ASSIGN_RETRY_MIN_MS
@@ -159,14 +201,33 @@ void rebalance_answer(struct consumer *c, const struct keeper_job *job, int64_t 
 		return;
 	kafka_consumer_start(c->kafka, c->scratch, started);
 	for (size_t i = 0; i < c->partition_count; i++)
-		if (c->partitions[i]->state == PARTITION_RUNNING)
+		if (partition_is_fetched(c->partitions[i]))
 			consumer_fit_pause(c, c->partitions[i]);
+}
+
+bool rebalance_meet(struct consumer *c, struct partition *p, const struct fingerprint *met, int64_t position)
+{
+	if (!partition_meets(p, met, position)) {
+		LOG(LOG_WARN, "the log lacks the record that was settled last: the start rule is asked",
+		    LOG_S("topic", p->topic), LOG_I("partition", p->partition), LOG_I("offset", p->expected.offset),
+		    LOG_I("met", met ? met->offset : position));
+		rebalance_restart(c, p, clock_mono_us() + ASK_AGAIN_US);
+		return false;
+	}
+	/* The start lies behind a gap, or below what is settled: Kafka's commit was the lower one. */
+	int64_t start = p->tracker.position;
+	if (!met || position == start || met->offset >= start)
+		return true;
+	p->paused = false;
+	kafka_consumer_start(c->kafka, &(struct kafka_partition){p->topic, p->partition, start}, 1);
+	consumer_fit_pause(c, p);
+	return false;
 }
 
 void rebalance_restart(struct consumer *c, struct partition *p, int64_t ask_again_us)
 {
 	struct kafka_partition name = name_of(p);
-	bool fetched = p->state == PARTITION_RUNNING || p->state == PARTITION_HELD;
+	bool fetched = partition_is_fetched(p);
 	partition_restart(p, ask_again_us);
 	p->paused = false;
 	release_head(c, p);
@@ -184,7 +245,7 @@ void rebalance_alarm(struct consumer *c, int64_t now_us)
 	struct history_epoch lost = history_alarm_epoch(c->settings.alarm);
 	for (size_t i = 0; i < c->partition_count; i++) {
 		struct partition *p = c->partitions[i];
-		if (partition_is_reading(p) && history_epoch_equal(&p->history, &lost))
+		if ((partition_is_reading(p) || p->state == PARTITION_PROVING) && history_epoch_equal(&p->history, &lost))
 			rebalance_restart(c, p, now_us);
 	}
 }
@@ -249,6 +310,7 @@ void rebalance_revoked(struct consumer *c, const struct kafka_partition *partiti
 void rebalance_lost(struct consumer *c, const struct kafka_partition *partitions, size_t count)
 {
 	metric_add(METRIC_REBALANCE_LOST, 1);
+	keeper_lost_group(c->settings.keeper);
 	LOG(LOG_WARN, "partitions lost to the group", LOG_I("count", count));
 	if (c->leaving.partitions)
 		let_go(c);
@@ -309,7 +371,7 @@ void rebalance_stop(struct consumer *c, int64_t deadline_us)
 		struct partition *p = c->partitions[i];
 		if (p->state == PARTITION_GONE)
 			continue;
-		if (p->state == PARTITION_RUNNING || p->state == PARTITION_HELD)
+		if (partition_is_fetched(p))
 			c->scratch[stopped++] = name_of(p);
 		if (p->state != PARTITION_DRAINING)
 			partition_revoke(p, deadline_us);

@@ -79,9 +79,10 @@ void settle_progress(struct consumer *c)
 		} else if (!history_epoch_equal(&job->history, &p->history)) {
 			continue;
 		}
-		p->recording = position;
+		partition_recording(p, position);
 		job->entries[job->count++] = (struct keeper_entry){
-		        .partition = p, .epoch = partition_epoch(p), .claim = p->claim, .position = position};
+		        .partition = p, .epoch = partition_epoch(p), .claim = p->claim, .position = position,
+		        .print = p->recording_print};
 	}
 	if (!job)
 		return;
@@ -98,11 +99,10 @@ void settle_answer(struct consumer *c, const struct keeper_job *job)
 		struct partition *p = e->partition;
 		if (e->epoch != partition_epoch(p))
 			continue;
-		p->recording = -1;
+		partition_recorded(p, job->done && e->kept);
 		if (!job->done)
 			continue;
 		if (e->kept) {
-			p->recorded = e->position;
 			p->committed_lsn = (int64_t)job->lsn;
 			continue;
 		}
@@ -137,7 +137,7 @@ void settle_commit(struct consumer *c)
 	}
 	if (!count)
 		return;
-	struct commit_mark mark = {first->history, (uint64_t)lsn};
+	struct commit_mark mark = {first->history, (uint64_t)lsn, keeper_cluster(c->settings.keeper)};
 	char metadata[COMMIT_MARK_TEXT_MAX];
 	commit_mark_format(&mark, metadata);
 	c->commit_under_way = kafka_consumer_commit(c->kafka, c->scratch, count, metadata) == 0;

@@ -3,9 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* No record has this timestamp: Kafka's are milliseconds since 1970, times 1000 here. */
-#define TRACKER_SETTLED INT64_MIN
-
 enum { ENTRIES_MIN = 64 };
 
 static struct tracker_entry *entry_of(const struct tracker *t, uint64_t ticket)
@@ -40,6 +37,7 @@ void tracker_start(struct tracker *t, int64_t position)
 	t->oldest = t->next_ticket;
 	t->unsettled = 0;
 	t->full = false;
+	t->last = (struct fingerprint){0};
 }
 
 bool tracker_full(const struct tracker *t)
@@ -67,23 +65,42 @@ bool tracker_enter(struct tracker *t, int64_t offset, int64_t timestamp_us, uint
 	if (t->next_ticket - t->oldest > t->mask)
 		grow(t);
 	*ticket = t->next_ticket++;
-	*entry_of(t, *ticket) = (struct tracker_entry){
-	        offset, timestamp_us == TRACKER_SETTLED ? TRACKER_SETTLED + 1 : timestamp_us};
+	*entry_of(t, *ticket) = (struct tracker_entry){.offset = offset, .timestamp_us = timestamp_us};
 	t->position = offset + 1;
 	t->unsettled++;
 	t->full = t->next_ticket - t->oldest == t->most;
 	return true;
 }
 
+void tracker_fingerprint(struct tracker *t, uint64_t ticket, uint64_t hash, bool producers_time)
+{
+	ENSURE(ticket >= t->oldest && ticket < t->next_ticket);
+	struct tracker_entry *entry = entry_of(t, ticket);
+	entry->hash = hash;
+	entry->producers_time = producers_time;
+}
+
+void tracker_adopt(struct tracker *t, const struct fingerprint *last)
+{
+	ENSURE(last->offset < t->position && t->oldest == t->next_ticket);
+	t->last = *last;
+}
+
 void tracker_settle(struct tracker *t, uint64_t ticket)
 {
 	ENSURE(ticket >= t->oldest && ticket < t->next_ticket);
 	struct tracker_entry *entry = entry_of(t, ticket);
-	ENSURE(entry->timestamp_us != TRACKER_SETTLED);
-	entry->timestamp_us = TRACKER_SETTLED;
+	ENSURE(!entry->settled);
+	entry->settled = true;
 	t->unsettled--;
-	while (t->oldest < t->next_ticket && entry_of(t, t->oldest)->timestamp_us == TRACKER_SETTLED)
+	uint64_t before = t->oldest;
+	while (t->oldest < t->next_ticket && entry_of(t, t->oldest)->settled)
 		t->oldest++;
+	if (t->oldest != before) {
+		const struct tracker_entry *last = entry_of(t, t->oldest - 1);
+		t->last = (struct fingerprint){true, last->offset, last->hash,
+		                               last->producers_time ? last->timestamp_us / 1000 : -1};
+	}
 	t->full &= t->next_ticket - t->oldest > t->most / 2;
 }
 

@@ -1,0 +1,35 @@
+-- Progress belongs to a log, not to a name: beside next_offset stand the id of the cluster and a fingerprint of the last
+-- record that was settled. A worker of the version before moves next_offset alone; the record that the fingerprint names
+-- is still the log's, so it keeps its meaning. No row is rewritten.
+ALTER TABLE progress
+	ADD COLUMN cluster_id text COLLATE "C",       -- NULL: the cluster has none, or none was known
+	ADD COLUMN print_offset bigint,               -- NULL: no record was settled here yet
+	ADD COLUMN print_hash bigint,                 -- of its key and value
+	ADD COLUMN print_time_ms bigint,              -- the producer's; NULL where the broker sets record times
+	ADD CONSTRAINT progress_print CHECK ((print_offset IS NULL) = (print_hash IS NULL));
+
+-- What was found lost, of which log and why. A row stays until it is accepted, whatever restarts and however the log
+-- grows; accepted and applied ones tell who comes later what was given up.
+CREATE TABLE lost_offsets (
+	consumer_group text COLLATE "C" NOT NULL,
+	topic text COLLATE "C" NOT NULL,
+	partition integer NOT NULL,
+	from_offset bigint NOT NULL,
+	to_offset bigint NOT NULL CHECK (to_offset > from_offset),
+	reason text NOT NULL,
+	found_at timestamptz NOT NULL DEFAULT now(),
+	accepted_at timestamptz,                      -- by `run --accept-loss`; NULL: the partition is not consumed
+	applied_at timestamptz                        -- by the assignment that began to read again
+);
+-- One that is not done with at a time.
+CREATE UNIQUE INDEX lost_offsets_open ON lost_offsets (consumer_group, topic, partition) WHERE applied_at IS NULL;
+
+-- The workers of this ledger that are members of a group, by their own word and renewed by it. `group_since`: since when
+-- the group has had such members without a pause, so that no operator's reset was possible.
+CREATE TABLE members (
+	consumer_group text COLLATE "C" NOT NULL,
+	member bigint NOT NULL,
+	group_since timestamptz NOT NULL,
+	expires_at timestamptz NOT NULL,
+	PRIMARY KEY (consumer_group, member)
+) WITH (fillfactor = 50);
