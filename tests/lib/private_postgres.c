@@ -8,6 +8,7 @@
 #include <ftw.h>
 #include <glob.h>
 #include <grp.h>
+#include <limits.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -26,16 +27,36 @@ static bool complain(const char *what, const char *which)
 	return false;
 }
 
-/* The newest version that is installed. */
+/* In one of PATH's folders; a link leads to the folder of all of PostgreSQL's programs. */
+static bool find_along_path(char *initdb)
+{
+	char candidate[PATH_MAX];
+	const char *folder = getenv("PATH");
+	for (; folder; folder = strchr(folder, ':') ? strchr(folder, ':') + 1 : NULL) {
+		int len = snprintf(candidate, sizeof(candidate), "%.*s/initdb", (int)strcspn(folder, ":"), folder);
+		if (len < (int)sizeof(candidate) && access(candidate, X_OK) == 0)
+			return realpath(candidate, initdb) != NULL;
+	}
+	return false;
+}
+
+/* Debian's newest version, which stands in nobody's PATH, else where PATH leads. */
 static bool find_binaries(struct private_postgres *s)
 {
+	char initdb[PATH_MAX] = "";
 	glob_t found;
-	if (glob("/usr/lib/postgresql/*/bin/initdb", 0, NULL, &found) != 0)
-		return complain("no initdb under", "/usr/lib/postgresql");
-	const char *path = found.gl_pathv[found.gl_pathc - 1];
-	snprintf(s->binaries, sizeof(s->binaries), "%.*s", (int)(strrchr(path, '/') - path), path);
-	globfree(&found);
-	return true;
+	if (glob("/usr/lib/postgresql/*/bin/initdb", 0, NULL, &found) == 0) {
+		for (size_t i = 0; i < found.gl_pathc; i++) {
+			if (strverscmp(found.gl_pathv[i], initdb) > 0)
+				snprintf(initdb, sizeof(initdb), "%s", found.gl_pathv[i]);
+		}
+		globfree(&found);
+	} else if (!find_along_path(initdb)) {
+		return complain("no initdb under /usr/lib/postgresql or in", "PATH");
+	}
+	*strrchr(initdb, '/') = '\0';
+	return snprintf(s->binaries, sizeof(s->binaries), "%s", initdb) < (int)sizeof(s->binaries) ||
+	       complain("too long a path:", initdb);
 }
 
 /* In the child: becomes user postgres where we are root, writes to the folder's log, dies with its parent. */
@@ -54,10 +75,15 @@ static void become_server(const struct private_postgres *s, pid_t parent)
 		_exit(127);
 }
 
-static pid_t spawn(const struct private_postgres *s, const char *name, char *const *argv)
+/*
+ * argv[0]: the program's name, which its path takes the place of. PostgreSQL's programs look for each other beside
+ * argv[0], and for an argv[0] without a slash along PATH.
+ */
+static pid_t spawn(const struct private_postgres *s, char **argv)
 {
-	char path[192];
-	snprintf(path, sizeof(path), "%s/%s", s->binaries, name);
+	char path[sizeof(s->binaries) + 16];
+	snprintf(path, sizeof(path), "%s/%s", s->binaries, argv[0]);
+	argv[0] = path;
 	pid_t parent = getpid();
 	pid_t pid = fork();
 	if (pid != 0)
@@ -75,8 +101,8 @@ static bool make_cluster(struct private_postgres *s)
 	const struct passwd *user = geteuid() == 0 ? getpwnam("postgres") : NULL;
 	if (user && chown(s->folder, user->pw_uid, user->pw_gid) != 0)
 		return complain("can't hand over", s->folder);
-	pid_t pid = spawn(s, "initdb", (char *[]){"initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8",
-	                                          "--locale=C", "--no-sync", NULL});
+	pid_t pid = spawn(s, (char *[]){"initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8",
+	                                "--locale=C", "--no-sync", NULL});
 	int status = 0;
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
 		return complain("initdb failed, see the log in", s->folder);
@@ -93,9 +119,8 @@ static bool make_cluster(struct private_postgres *s)
 bool private_postgres_launch(struct private_postgres *s)
 {
 	/* fsync: the tests crash servers, never the machine. */
-	s->pid = spawn(s, "postgres", (char *[]){"postgres", "-D", "data", "-k", s->folder, "-c", "listen_addresses=",
-	                                         "-c", "fsync=off", "-c", "shared_buffers=32MB", "-c",
-	                                         "max_connections=40", NULL});
+	s->pid = spawn(s, (char *[]){"postgres", "-D", "data", "-k", s->folder, "-c", "listen_addresses=", "-c",
+	                             "fsync=off", "-c", "shared_buffers=32MB", "-c", "max_connections=40", NULL});
 	const struct pg_settings settings = {.dsn = s->dsn, .schema = "public", .connect_timeout_ms = 5000,
 	                                     .statement_timeout_ms = 5000, .idle_timeout_ms = 5000};
 	char error[256] = "it did not start";
