@@ -8,8 +8,10 @@
 #     fuzz    clang and its runtimes            bench  valgrind and perf, for its profile
 #
 # The servers' packages start nothing: neither now nor at the next boot. Servers that are there already are left alone.
-# Exit codes: 0; 1 when something is missing and may not be installed from here, with the command to run.
+# Exit codes: 0; 1 when something is missing and may not be installed from here, with the command to run, or is not found
+# where it was installed.
 set -euo pipefail
+export LC_ALL=C # What APT's tools say is read.
 
 missing=()
 
@@ -31,6 +33,9 @@ has_java() {
 	version=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p') || return 1
 	[ "${version:-0}" -ge 17 ]
 }
+
+# The one that belongs to the clang that is run, which may not be Debian's.
+has_fuzzer() { [ -e "$(clang -print-file-name="libclang_rt.fuzzer-$(uname -m).a")" ]; }
 
 # want PACKAGE TEST...: the package is missing when the test fails
 want() {
@@ -77,12 +82,21 @@ want_test() {
 want_fuzz() {
 	want_build
 	want clang command -v clang
-	want libclang-rt-dev compgen -G '/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-*.a'
+	want libclang-rt-dev has_fuzzer
 }
 
 want_bench() {
 	want valgrind command -v callgrind_control
 	want perf command -v perf
+}
+
+# Sets `missing` to what the goals want and do not find.
+look() {
+	local goal
+	missing=()
+	for goal in "$@"; do
+		"want_$goal"
+	done
 }
 
 # Sets `packages` to what `missing` is called here, each once.
@@ -91,26 +105,29 @@ resolve_all() {
 	mapfile -t packages < <(for package in "${missing[@]}"; do resolve "$package"; done | sort -u)
 }
 
+# Whether APT would install a package of this name. `apt-cache show` also knows the names of those that are gone from the
+# archive and that others merely say to provide, as Debian 13 does of openjdk-17-jre-headless.
+can_install() { [[ $(apt-cache policy "$1") == *'  Candidate: '[!\(]* ]]; }
+
+# The first of these names that can be installed, or the last.
+choose() {
+	while [ $# -gt 1 ] && ! can_install "$1"; do
+		shift
+	done
+	echo "$1"
+}
+
 # What a package is called here: Debian numbers clang's runtimes, Ubuntu 22.04 has them in another package and Java 11
 # by default.
 resolve() {
 	case $1 in
-	java)
-		if apt-cache show openjdk-17-jre-headless >/dev/null 2>&1; then
-			echo openjdk-17-jre-headless
-		else
-			echo default-jre-headless
-		fi ;;
-	perf) # Debian's name, then Ubuntu's
-		if apt-cache show linux-perf >/dev/null 2>&1; then echo linux-perf; else echo linux-tools-generic; fi ;;
+	java) choose openjdk-17-jre-headless default-jre-headless ;;
+	perf) choose linux-perf linux-tools-generic ;; # Debian's name, then Ubuntu's
 	libclang-rt-dev)
 		local version
-		version=$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1)
-		if apt-cache show "libclang-rt-$version-dev" >/dev/null 2>&1; then
-			echo "libclang-rt-$version-dev"
-		else
-			echo "libclang-common-$version-dev"
-		fi ;;
+		version=$(clang -dumpversion 2>/dev/null | sed 's/\..*//') || version=
+		[ -n "$version" ] || version=$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1)
+		choose "libclang-rt-$version-dev" "libclang-common-$version-dev" ;;
 	*) echo "$1" ;;
 	esac
 }
@@ -136,14 +153,16 @@ install() {
 	"${as_root[@]}" bash -euc "$script" deps "$held" "$no_cluster" "$had_redis" "$@"
 }
 
-for goal in "${@:-demo}"; do
+[ $# -gt 0 ] || set -- build demo
+for goal in "$@"; do
 	case $goal in
-	build | demo | kafka | test | fuzz | bench) "want_$goal" ;;
+	build | demo | kafka | test | fuzz | bench) ;;
 	*)
 		echo "deps: unknown goal $goal; build, demo, kafka, test, fuzz or bench" >&2
 		exit 2 ;;
 	esac
 done
+look "$@"
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
@@ -159,7 +178,12 @@ if [ "$(id -u)" != 0 ]; then
 		exit 1
 	fi
 fi
-echo "deps: installing ${missing[*]}"
 "${as_root[@]}" apt-get -q update
 resolve_all
+echo "deps: installing ${packages[*]}"
 install "${packages[@]}"
+look "$@"
+if [ ${#missing[@]} -gt 0 ]; then
+	echo "deps: installed, and still not found: ${missing[*]}; does another version stand first in PATH?" >&2
+	exit 1
+fi
