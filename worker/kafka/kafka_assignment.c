@@ -131,15 +131,17 @@ static void set_where(struct assignment *a, slot_test *passes, void (*set)(struc
 /* ---- towards librdkafka ---- */
 
 /*
- * Lets librdkafka's main thread see the stops that the change before has ordered. A second change that comes between
- * a stop and its answer stops the same fetcher twice, and librdkafka asserts that it does not (2.0.2,
- * rd_kafka_assignment_partition_stopped). Its main thread takes orders in turn: any question that it
- * answers now was behind the stops, and what is asked next is behind their answers.
+ * Returns when librdkafka's main thread has done what it was asked before: it takes orders in turn, so any question that
+ * it answers now was behind them.
+ *
+ * Behind a change of the assignment it has seen the stops that this ordered. A second change that comes between a stop
+ * and its answer stops the same fetcher twice, and librdkafka asserts that it does not (2.0.2,
+ * rd_kafka_assignment_partition_stopped); what is asked next is behind the answers, too.
  *
  * Not while closing: no second change follows, and a group that ends throws away what it was asked and did not answer
  * yet (rd_kafka_cgrp_terminated purges its queue), so the question would wait for ever.
  */
-static void wait_for_stops(struct assignment *a)
+static void wait_for_main_thread(struct assignment *a)
 {
 	if (a->closing)
 		return;
@@ -163,30 +165,32 @@ static void assign(struct assignment *a, const rd_kafka_topic_partition_list_t *
 	if (err)
 		LOG(LOG_WARN, "kafka assignment refused", LOG_S("call", "assign"),
 		    LOG_S("error", rd_kafka_err2str(err)));
-	wait_for_stops(a);
+	wait_for_main_thread(a);
 }
 
 static void assign_more(struct assignment *a, const rd_kafka_topic_partition_list_t *list)
 {
 	check_call("incremental_assign", rd_kafka_incremental_assign(a->rk, list));
-	wait_for_stops(a);
+	wait_for_main_thread(a);
 }
 
 static void assign_less(struct assignment *a, const rd_kafka_topic_partition_list_t *list)
 {
 	check_call("incremental_unassign", rd_kafka_incremental_unassign(a->rk, list));
-	wait_for_stops(a);
+	wait_for_main_thread(a);
 }
 
 static void seek(struct assignment *a, rd_kafka_topic_partition_list_t *list)
 {
 	check_call("seek", rd_kafka_seek_partitions(a->rk, list, 0 /* asynchronously */));
+	wait_for_main_thread(a); /* who wakes the fetcher now wakes it to fetch */
 }
 
 /*
  * Pauses or resumes in librdkafka exactly what is not so there: a redundant resume rewinds (#4686). A resume
- * does not wake the fetcher, which looks again within a second; a seek does, and where to is known. It is
- * ignored for what is not fetched.
+ * does not wake the fetcher, which looks again within a second; a seek does below 2.1, and where to is known. From 2.1 on
+ * it wakes nobody, unless it is to 0: rd_kafka_offset_validate finds no leader's epoch to ask about and only says that
+ * the partition is to be fetched. kafka_consumer_resume does it. A seek is ignored for what is not fetched.
  */
 static void sync_pauses(struct assignment *a, bool pause)
 {

@@ -53,7 +53,7 @@ struct assignment {
 	size_t topic_count;
 	bool cooperative; /* as the last rebalance told */
 	bool answer_due;  /* librdkafka waits for the answer to a revocation */
-	bool closing;     /* the group may end at any moment: see wait_for_stops */
+	bool closing;     /* the group may end at any moment: see wait_for_main_thread */
 };
 
 void assignment_init(struct assignment *a, const char *const *topics, size_t topic_count);

@@ -306,17 +306,15 @@ static void unreadable(struct kafka_consumer *c, struct slot *s, const char *top
 }
 
 /*
- * Below 2.2 the fetcher that found the queue full, or a partition paused, looks again after a second, or when its
+ * The fetcher that found a partition paused, or below 2.2 the queue full, looks again after a second, or when its
  * thread is woken: so a queue of less than a second's traffic, which is what memory allows, would halve the
- * throughput. Setting the credentials that are set already wakes the threads of all brokers, and of the public
- * calls it alone does so without a request to a broker.
+ * throughput, and each resume of the only partitions of a broker would cost the second. Setting the credentials that are
+ * set already wakes the threads of all brokers, and of the public calls it alone does so without a request to a broker.
  */
 static void wake_fetcher(struct kafka_consumer *c)
 {
 	c->records_taken = 0;
 	c->bytes_taken = 0;
-	if (rd_kafka_version() >= QUEUE_BACKOFF_FROM)
-		return;
 	rd_kafka_error_t *error = rd_kafka_sasl_set_credentials(c->rk, c->sasl_username, c->sasl_password);
 	if (error)
 		rd_kafka_error_destroy(error); /* it sleeps on, for its second */
@@ -324,6 +322,8 @@ static void wake_fetcher(struct kafka_consumer *c)
 
 static void count_taken(struct kafka_consumer *c, size_t value_bytes)
 {
+	if (rd_kafka_version() >= QUEUE_BACKOFF_FROM)
+		return;
 	c->records_taken++;
 	c->bytes_taken += value_bytes;
 	if (c->records_taken >= WAKE_EVERY_RECORDS || c->bytes_taken >= WAKE_EVERY_BYTES)
