@@ -383,6 +383,14 @@ def run_sanitized_suite(kind, options):
     return count
 
 
+def forget_shell():
+    """What a shell holds for its owner and what changes an outcome: libpq's defaults, the language of messages."""
+    for name in list(os.environ):
+        if name.startswith(("LANG", "LC_", "PG")):
+            del os.environ[name]
+    os.environ["LC_ALL"] = "C.UTF-8"
+
+
 def announce_data():
     shared = os.path.join(os.path.dirname(ROOT), "shared", "data")
     if "DW_TEST_DATA" not in os.environ and os.path.isdir(shared):
@@ -406,6 +414,7 @@ def main():
         child_main(options.suites[0], options.only, options.child)
         return 0
 
+    forget_shell()
     announce_data()
     total, times = Count(), []
     sanitized = os.path.basename(options.build) in SANITIZED

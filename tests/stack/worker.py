@@ -18,8 +18,9 @@ def binary():
 
 
 def environment(options):
-    """Ours without its DW_ variables, and one for each option: {"batch.max": 10} is DW_BATCH_MAX=10."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("DW_") or key.startswith("DW_TEST_")}
+    """Ours without libpq's and its DW_ variables, and one for each option: {"batch.max": 10} is DW_BATCH_MAX=10."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("DW_", "PG")) or
+        key.startswith("DW_TEST_")}
     for key, value in options.items():
         env["DW_" + key.replace(".", "_").upper()] = str(value)
     return env
