@@ -8,8 +8,8 @@
 #     fuzz    clang and its runtimes            bench  valgrind and perf, for its profile
 #
 # The servers' packages start nothing: neither now nor at the next boot. Servers that are there already are left alone.
-# Exit codes: 0; 1 when something is missing and may not be installed from here, with the command to run, or is not found
-# where it was installed.
+# Exit codes: 0; 1 when something is missing and may not be installed from here, with the command to run, or when it was
+# installed and is not found.
 set -euo pipefail
 export LC_ALL=C # What APT's tools say is read.
 
@@ -105,8 +105,8 @@ resolve_all() {
 	mapfile -t packages < <(for package in "${missing[@]}"; do resolve "$package"; done | sort -u)
 }
 
-# Whether APT would install a package of this name. `apt-cache show` also knows the names of those that are gone from the
-# archive and that others merely say to provide, as Debian 13 does of openjdk-17-jre-headless.
+# Whether APT would install a package of this name. `apt-cache show` also answers for those that are gone from the
+# archive and that others only provide, as openjdk-17-jre-headless on Debian 13.
 can_install() { [[ $(apt-cache policy "$1") == *'  Candidate: '[!\(]* ]]; }
 
 # The first of these names that can be installed, or the last.
@@ -126,7 +126,8 @@ resolve() {
 	libclang-rt-dev)
 		local version
 		version=$(clang -dumpversion 2>/dev/null | sed 's/\..*//') || version=
-		[ -n "$version" ] || version=$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1)
+		[ -n "$version" ] ||
+			version=$(apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p' | head -n 1)
 		choose "libclang-rt-$version-dev" "libclang-common-$version-dev" ;;
 	*) echo "$1" ;;
 	esac

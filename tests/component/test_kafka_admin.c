@@ -34,9 +34,9 @@ static void close_both(struct kafka_admin *a)
 }
 
 /*
- * The topic that is refused has no partitions, as in the answer of a real broker (KafkaApis, handleTopicMetadataRequest),
- * while the mock lists those that it has. For the partitions of a refused topic librdkafka 2.8 follows a null pointer
- * (rd_kafka_topic_metadata_update; #4907).
+ * The topic that is refused has no partitions, as in the answer of a real broker (KafkaApis,
+ * handleTopicMetadataRequest), while the mock lists those that it has. For the partitions of a refused topic librdkafka
+ * 2.8 follows a null pointer (rd_kafka_topic_metadata_update; #4907).
  */
 START_TEST(test_kafka_admin__counts_partitions)
 {
@@ -117,11 +117,16 @@ START_TEST(test_kafka_admin__damage_ends_a_reading)
 						    RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED,
 						    RD_KAFKA_RESP_ERR_INVALID_MSG};
 	struct kafka_admin *a = open_with_cluster();
+	int64_t low, high;
 
 	mock_kafka_fill(&kafka, TOPIC, 0, 0, 50);
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
 		struct reading r = {.wanted = 1000, .first = 10};
 		int64_t next = -1;
+		/* The damage is for one request: none of the reading before may be on its way to take it. */
+		kafka_admin_close(a);
+		a = open_admin(&kafka.settings);
+		ck_assert_int_eq(kafka_admin_watermarks(a, TOPIC, 0, TIMEOUT_MS, &low, &high), KAFKA_OK);
 		mock_kafka_damage(&kafka, codes[i]);
 		ck_assert_int_eq(kafka_admin_read(a, TOPIC, 0, 10, TIMEOUT_MS, visit, &r, &next), KAFKA_DAMAGED);
 		const char *error = kafka_admin_error(a);

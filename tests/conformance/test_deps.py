@@ -11,7 +11,7 @@ from stack import ROOT
 TOOLS = ("bash", "env", "sed", "head", "sort")
 
 
-# `policy` of a name that is installable, of one that is only provided or gone, of one that is unknown; and what clang is.
+# What APT says of a name that it can install, of one that is only provided or gone, of one that it does not know.
 APT_CACHE = """
 case $1 in
 policy)

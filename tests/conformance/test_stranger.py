@@ -1,4 +1,4 @@
-"""The tests do not lean on the machine: what they find where nobody has arranged anything, and what a shell may hold."""
+"""The tests do not lean on the machine: neither on what nobody has arranged there, nor on what a shell may hold."""
 
 import os
 import subprocess
@@ -13,8 +13,9 @@ PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 class StrangerTest(unittest.TestCase):
     def run_component(self, name, **environment):
-        done = subprocess.run([sys.executable, os.path.join(ROOT, "tests", "run.py"), "--build", build_folder(), "--only",
-            name, "component"], env={"PATH": PATH, **environment}, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([sys.executable, os.path.join(ROOT, "tests", "run.py"), "--build", build_folder(),
+            "--only", name, "component"], env={"PATH": PATH, **environment}, capture_output=True, text=True,
+            timeout=120)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertRegex(done.stdout.splitlines()[-1], "^[1-9][0-9]* passed, 0 failed$")
 
@@ -22,7 +23,8 @@ class StrangerTest(unittest.TestCase):
         self.run_component("test_migrate")
 
     def test_stranger__a_shell_that_is_set_up_for_another_database(self):
-        self.run_component("test_migrate", PGSERVICE="nowhere", PGPORT="1", PGOPTIONS="-c nosuch.thing", LANG="de_DE.UTF-8")
+        self.run_component("test_migrate", PGSERVICE="nowhere", PGPORT="1", PGOPTIONS="-c nosuch.thing",
+            LANG="de_DE.UTF-8")
 
 
 if __name__ == "__main__":

@@ -131,8 +131,8 @@ static void set_where(struct assignment *a, slot_test *passes, void (*set)(struc
 /* ---- towards librdkafka ---- */
 
 /*
- * Returns when librdkafka's main thread has done what it was asked before: it takes orders in turn, so any question that
- * it answers now was behind them.
+ * Returns when librdkafka's main thread has done what it was asked before: it takes orders in turn, so any question
+ * that it answers now was behind them.
  *
  * Behind a change of the assignment it has seen the stops that this ordered. A second change that comes between a stop
  * and its answer stops the same fetcher twice, and librdkafka asserts that it does not (2.0.2,
@@ -188,9 +188,9 @@ static void seek(struct assignment *a, rd_kafka_topic_partition_list_t *list)
 
 /*
  * Pauses or resumes in librdkafka exactly what is not so there: a redundant resume rewinds (#4686). A resume
- * does not wake the fetcher, which looks again within a second; a seek does below 2.1, and where to is known. From 2.1 on
- * it wakes nobody, unless it is to 0: rd_kafka_offset_validate finds no leader's epoch to ask about and only says that
- * the partition is to be fetched. kafka_consumer_resume does it. A seek is ignored for what is not fetched.
+ * does not wake the fetcher, which looks again within a second; a seek does, and where to is known. From 2.1 on it
+ * does not, unless it is to 0: rd_kafka_offset_validate finds no leader's epoch to ask about, and only marks the
+ * partition as one to be fetched. There kafka_consumer_resume wakes it. A seek is ignored for what is not fetched.
  */
 static void sync_pauses(struct assignment *a, bool pause)
 {

@@ -306,10 +306,10 @@ static void unreadable(struct kafka_consumer *c, struct slot *s, const char *top
 }
 
 /*
- * The fetcher that found a partition paused, or below 2.2 the queue full, looks again after a second, or when its
- * thread is woken: so a queue of less than a second's traffic, which is what memory allows, would halve the
- * throughput, and each resume of the only partitions of a broker would cost the second. Setting the credentials that are
- * set already wakes the threads of all brokers, and of the public calls it alone does so without a request to a broker.
+ * The fetcher that found its partitions paused, or below 2.2 the queue full, looks again after a second, or when its
+ * thread is woken: so each resume would cost that second, and a queue of less than a second's traffic, which is what
+ * memory allows, would halve the throughput. Setting the credentials that are set already wakes the threads of all
+ * brokers, and of the public calls it alone does so without a request to a broker.
  */
 static void wake_fetcher(struct kafka_consumer *c)
 {
