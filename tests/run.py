@@ -18,6 +18,7 @@ has to say about any process that a test started, a worker or a tool, fails that
 
 import argparse
 import concurrent.futures
+import ctypes
 import faulthandler
 import json
 import os
@@ -391,6 +392,24 @@ def forget_shell():
     os.environ["LC_ALL"] = "C.UTF-8"
 
 
+SANITIZED_RND_BITS = 28  # Debian's; Ubuntu's kernels have 32
+ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
+
+
+def fix_addresses():
+    """
+    For whatever is started here: where the kernel draws addresses from more bits, ThreadSanitizer of GCC before 14 ends
+    with "unexpected memory mapping", and AddressSanitizer of clang before 17 now and then.
+    """
+    try:
+        with open("/proc/sys/vm/mmap_rnd_bits", encoding="ascii") as bits:
+            fine = int(bits.read()) <= SANITIZED_RND_BITS
+    except OSError:
+        fine = False  # only root may know
+    if not fine:
+        ctypes.CDLL(None).personality(ADDR_NO_RANDOMIZE)
+
+
 def announce_data():
     shared = os.path.join(os.path.dirname(ROOT), "shared", "data")
     if "DW_TEST_DATA" not in os.environ and os.path.isdir(shared):
@@ -415,6 +434,7 @@ def main():
         return 0
 
     forget_shell()
+    fix_addresses()
     announce_data()
     total, times = Count(), []
     sanitized = os.path.basename(options.build) in SANITIZED
