@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 # In the past of every record: an event may not be later than its record.
 START = "2026-01-01T00:00:00Z"
 
-# Ids are of seed XOR number of the order: seeds further apart than that have no order in common.
-SEEDS_APART = 2**32
+# Two seeds have no order in common; another stream's is none that a bench of a neighbouring seed takes.
+SEEDS_APART = 1000
 
 RULES = {"rules": [{"id": "base", "kind": "per_amount", "points": 1, "per_minor": 100}]}
 

@@ -6,6 +6,7 @@
 #include "schemas/event.h"
 
 #include <check.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 #define START_US INT64_C(1767225600000000) /* 2026-01-01T00:00:00Z */
@@ -60,6 +61,102 @@ START_TEST(test_generate__the_same_options_give_the_same_bytes)
 	buf_release(&one);
 	buf_release(&two);
 	buf_release(&other);
+}
+END_TEST
+
+/* What identifies records of a stream: their keys, and their values but for empty ones. */
+struct texts {
+	char **all; /* sorted */
+	size_t count;
+};
+
+static int compare_lines(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static struct texts texts_of(const struct generate_options *o)
+{
+	struct texts t = {calloc(2 * (size_t)o->count, sizeof(char *)), 0};
+	struct generator *g = generator_new(o);
+	struct generated record;
+	ck_assert_ptr_nonnull(t.all);
+	while (generator_next(g, &record)) {
+		t.all[t.count++] = strndup(record.key.data, record.key.len);
+		size_t spaces = 0; /* in front of a value that is too large */
+		while (spaces < record.value.len && record.value.data[spaces] == ' ')
+			spaces++;
+		if (record.value.len > 0)
+			t.all[t.count++] = strndup(record.value.data + spaces, record.value.len - spaces);
+	}
+	generator_free(g);
+	qsort(t.all, t.count, sizeof(t.all[0]), compare_lines);
+	return t;
+}
+
+static void texts_release(struct texts *t)
+{
+	for (size_t i = 0; i < t->count; i++)
+		free(t->all[i]);
+	free(t->all);
+}
+
+/* Returns: a text that both hold, or NULL. */
+static const char *shared_text(const struct texts *a, const struct texts *b)
+{
+	for (size_t i = 0, k = 0; i < a->count && k < b->count;) {
+		int order = strcmp(a->all[i], b->all[k]);
+		if (order == 0)
+			return a->all[i];
+		if (order < 0)
+			i++;
+		else
+			k++;
+	}
+	return NULL;
+}
+
+START_TEST(test_generate__two_seeds_share_nothing)
+{
+	/* Neighbours, those that differ in one bit low or high, and those that a sum or a XOR with the number of an
+	 * order could take for each other. */
+	static const uint64_t pairs[][2] = {{1, 2},
+					    {0, 1},
+					    {2, 3},
+					    {7, 8},
+					    {1, 1 + 4096},
+					    {1, 1 | UINT64_C(1) << 32},
+					    {UINT64_C(1) << 32, UINT64_C(2) << 32},
+					    {0, UINT64_C(0x9e3779b97f4a7c15)},
+					    {INT64_MAX - 1, INT64_MAX}};
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		for (int delivered_only = 0; delivered_only < 2; delivered_only++) {
+			struct texts of[2];
+			for (int k = 0; k < 2; k++) {
+				struct generate_options o = some(8000);
+				o.seed = pairs[i][k];
+				o.bad_bp = 500;
+				o.delivered_only = delivered_only;
+				of[k] = texts_of(&o);
+			}
+			const char *same = shared_text(&of[0], &of[1]);
+			ck_assert_msg(!same, "seeds %" PRIu64 " and %" PRIu64 " both make %.80s", pairs[i][0], pairs[i][1],
+				      same);
+			texts_release(&of[0]);
+			texts_release(&of[1]);
+		}
+	}
+}
+END_TEST
+
+START_TEST(test_generate__orders_of_a_seed_are_all_different)
+{
+	struct generate_options o = some(300000);
+	o.delivered_only = true;
+	struct texts t = texts_of(&o);
+	for (size_t i = 1; i < t.count; i++)
+		ck_assert_msg(strcmp(t.all[i - 1], t.all[i]) != 0, "%s is there twice", t.all[i]);
+	texts_release(&t);
 }
 END_TEST
 
@@ -121,11 +218,6 @@ START_TEST(test_generate__bad_records_are_of_every_kind)
 	generator_free(g);
 }
 END_TEST
-
-static int compare_lines(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
 
 /* Counts lines that stand there more than once, and those that come before an older one. */
 static void inspect(struct buf *text, int *repeats, int *stragglers)
@@ -391,6 +483,8 @@ int main(void)
 	TCase *tcase = tcase_create("generate");
 	tcase_set_timeout(tcase, 30);
 	tcase_add_test(tcase, test_generate__the_same_options_give_the_same_bytes);
+	tcase_add_test(tcase, test_generate__two_seeds_share_nothing);
+	tcase_add_test(tcase, test_generate__orders_of_a_seed_are_all_different);
 	tcase_add_test(tcase, test_generate__events_are_good_and_go_forward);
 	tcase_add_test(tcase, test_generate__bad_records_are_of_every_kind);
 	tcase_add_test(tcase, test_generate__repeats_and_stragglers_come_as_asked);

@@ -16,7 +16,7 @@ enum {
 	STEADY_PART = 4, /* steady: the next event is one of the orders_alive / STEADY_PART longest silent orders' */
 	HELD_MAX = 2048, /* stragglers at once */
 	DRIVERS = 5000,
-	KEY_BYTES = 24,
+	KEY_BYTES = 48,
 };
 
 #define DAY_US INT64_C(86400000000)
@@ -25,7 +25,7 @@ enum {
 #define STEP_REFUND 1
 
 struct order {
-	uint64_t id;
+	uint32_t number;   /* of all orders of the stream; in their ids, with the seed */
 	uint64_t customer; /* 0: a guest */
 	uint64_t partner;
 	uint64_t driver;
@@ -46,7 +46,7 @@ struct generator {
 	struct prng prng;
 	int64_t made; /* records handed out */
 	int64_t spacing_us;
-	uint64_t orders_begun;
+	uint32_t orders_begun;
 	uint64_t bad_made;
 	struct order *orders; /* steady: a ring, the order that has been silent for longest at oldest */
 	size_t order_count;
@@ -108,10 +108,23 @@ static void plan(struct generator *g, struct order *o)
 	plan_ending(g, o);
 }
 
+/*
+ * A bijection: different numbers stay different. Neighbours come far apart, so that ids fall all over an index, as real
+ * ones do.
+ */
+static uint32_t scatter(uint32_t x)
+{
+	x *= UINT32_C(0x9e3779b1);
+	x ^= x >> 15;
+	x *= UINT32_C(0x85157af5);
+	return x ^ x >> 16;
+}
+
 static void begin_order(struct generator *g, struct order *o)
 {
+	ENSURE(g->orders_begun < UINT32_MAX);
 	*o = (struct order){
-		.id = prng_mix(g->options.seed ^ ++g->orders_begun),
+		.number = scatter(++g->orders_begun),
 		.customer = prng_percent(&g->prng, 1) && !g->options.delivered_only
 		                    ? 0
 		                    : 1 + prng_zipf(&g->prng, (uint64_t)g->options.customers),
@@ -131,7 +144,16 @@ static const char *currency_of(uint64_t partner)
 
 /* ---- records ---- */
 
-static void put_event(struct generator *g, const struct order *o, struct buf *out)
+/*
+ * The order's number as eight digits, then the seed: two seeds have no id in common, nor has an order of one seed that of
+ * another order of it.
+ */
+static void format_order_id(const struct generator *g, const struct order *o, char id[KEY_BYTES])
+{
+	snprintf(id, KEY_BYTES, "o-%08" PRIx32 "%08" PRIx64, o->number, g->options.seed);
+}
+
+static void put_event(struct generator *g, const struct order *o, const char *id, struct buf *out)
 {
 	char timestamp[TIMESTAMP_TEXT_MAX];
 	uint8_t step = o->steps[o->next];
@@ -140,8 +162,8 @@ static void put_event(struct generator *g, const struct order *o, struct buf *ou
 	/* Whole milliseconds, as most publishers have them. */
 	timestamp_format((g->options.start_us + g->made * g->spacing_us) / 1000 * 1000, timestamp);
 
-	buf_printf(out, "{\"event_id\":\"%016" PRIx64 ".%s\",\"order_id\":\"o-%016" PRIx64 "\",\"status\":\"%s\"",
-		   o->id, step == STEP_REFUND ? "refund" : name, o->id, name);
+	buf_printf(out, "{\"event_id\":\"%s.%s\",\"order_id\":\"%s\",\"status\":\"%s\"", id + 2,
+		   step == STEP_REFUND ? "refund" : name, id, name);
 	buf_printf(out, ",\"timestamp\":\"%s\"", timestamp);
 	if (o->customer)
 		buf_printf(out, ",\"customer_id\":\"c%" PRIu64 "\"", o->customer);
@@ -151,7 +173,7 @@ static void put_event(struct generator *g, const struct order *o, struct buf *ou
 		buf_printf(out, ",\"amount_minor\":%" PRId64 ",\"currency\":\"%s\"", o->amount_minor,
 			   currency_of(o->partner));
 	if (step == STEP_REFUND)
-		buf_printf(out, ",\"refunded_total_minor\":%" PRId64, 1 + o->amount_minor / (2 + (int64_t)(o->id % 4)));
+		buf_printf(out, ",\"refunded_total_minor\":%" PRId64, 1 + o->amount_minor / (2 + (int64_t)(o->number % 4)));
 	if (status >= STATUS_ASSIGNED)
 		buf_printf(out, ",\"driver_id\":\"d%" PRIu64 "\"", o->driver);
 	else
@@ -182,9 +204,9 @@ static void make_event(struct generator *g, struct record *r)
 	struct order *o = g->options.steady ? next_steady(g) : &g->orders[prng_below(&g->prng, g->order_count)];
 	if (o->next == o->step_count)
 		begin_order(g, o);
-	snprintf(r->key, sizeof(r->key), "o-%016" PRIx64, o->id);
+	format_order_id(g, o, r->key);
 	buf_clear(&r->value);
-	put_event(g, o, &r->value);
+	put_event(g, o, r->key, &r->value);
 	o->next++;
 }
 
@@ -222,7 +244,7 @@ static struct generated make_bad(struct generator *g)
 	const char *text = bad_values[kind < TEMPLATES ? kind : 0];
 	const char *gap = strstr(text, "%s");
 
-	snprintf(r->key, sizeof(r->key), "bad-%" PRIu64, g->bad_made);
+	snprintf(r->key, sizeof(r->key), "bad-%" PRIu64 ".%" PRIx64, g->bad_made, g->options.seed);
 	buf_clear(&r->value);
 	if (kind == TOO_LARGE)
 		put_repeated(&r->value, ' ', EVENT_BYTES_MAX);

@@ -1,7 +1,8 @@
 /*
  * Delivery events as a market makes them: orders that go from created to their outcome over six to eight events, many
  * at once, of few large and many small partners and customers; on demand with repeats, stragglers and malformed
- * records. The same options give the same bytes.
+ * records. The same options give the same bytes. Two seeds are two days of one market: orders and events are all
+ * different, customers and partners are the same ones.
  *
  *     struct generator *g = generator_new(&options);
  *     while (generator_next(g, &record)) ...

@@ -414,7 +414,7 @@ const struct command command_produce = {
 	.help = "send NDJSON lines from FILE or stdin, or generated events, to the topic",
 	.flags = flags,
 	.flags_help = "  --generate N        make N records instead of reading them\n"
-		      "  --seed S            of the generated events (1); the same seed makes the same ones\n"
+		      "  --seed S            of the generated events (1): the same seed makes the same ones, another one other orders\n"
 		      "  --orders-alive N    orders under way at once (20000)\n"
 		      "  --customers N       how many there are (100000)\n"
 		      "  --partners N        how many there are (700)\n"
