@@ -7,6 +7,7 @@
 #include "schemas/event.h"
 #include "worker/cli/cli.h"
 #include "worker/cli/help.h"
+#include "worker/cli/interrupt.h"
 #include "worker/cli/output.h"
 
 #include <signal.h>
@@ -113,6 +114,7 @@ int main(int argc, char **argv)
 
 	ensure_speaking_aborts();
 	signal(SIGPIPE, SIG_IGN); /* a closed socket is an error to handle, not an end */
+	interrupt_setup();
 	event_setup();
 	output_open();
 	if (argc < 2) {

@@ -1,11 +1,15 @@
 """`delivery-worker decode` as a command: records, lines, files, options, exit codes."""
 
 import os
+import signal
 import tempfile
 import unittest
 from pathlib import Path
 
 import decoder
+from stack.process import as_process_1, process_1_of
+from stack.terminal import CONTROL_D, Terminal
+from stack.worker import environment
 
 EVENT = b'{"order_id":"o","status":"created","timestamp":"2026-01-01T00:00:00Z"}'
 AT = ["--at", "2026-06-01T00:00:00Z"]
@@ -76,6 +80,19 @@ class DecodeCommand(unittest.TestCase):
 			self.assertEqual(process.returncode, 2, arguments)
 			self.assertIn(b"delivery-worker decode: ", process.stderr)
 			self.assertEqual(process.stdout, b"")
+
+	def test_decode__says_that_it_reads_the_terminal(self):
+		with Terminal([decoder.BINARY, "decode", *AT], environment({})) as terminal:
+			terminal.wait_for("delivery-worker decode: reads events from the terminal, one a line, until Ctrl-D")
+			terminal.type(EVENT + b"\n" + CONTROL_D)
+			self.assertEqual(terminal.wait(), 0, terminal.text())
+			self.assertIn("\nok\r\n", terminal.text())
+
+	def test_decode__obeys_sigterm_as_process_1(self):
+		with Terminal(as_process_1([decoder.BINARY, "decode"]), environment({})) as terminal:
+			terminal.wait_for("until Ctrl-D")
+			os.kill(process_1_of(terminal.child), signal.SIGTERM)
+			self.assertEqual(terminal.wait(), 128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

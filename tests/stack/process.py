@@ -54,6 +54,21 @@ def unprivileged_user():
     raise StackError("root needs a user postgres or nobody to run the servers as")
 
 
+def as_process_1(argv):
+    """The command that runs `argv` as the first process of a namespace, where signals have no default action."""
+    return ["unshare", "--pid", "--fork", "--kill-child", *([] if os.geteuid() == 0 else ["--user"]), *argv]
+
+
+def process_1_of(child):
+    """The number that the first process of a namespace has here; `child`: the Popen of as_process_1."""
+    with open(f"/proc/{child.pid}/task/{child.pid}/children", encoding="ascii") as children:
+        pid = int(children.read())
+    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+        if f"NSpid:\t{pid}\t1\n" not in status.read():
+            raise StackError(f"{pid} is not process 1 of a namespace")
+    return pid
+
+
 class Janitor:
     """The owner's end of the pipe to janitor.py."""
 

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static void take_out(struct cli *cli, int at, int count)
 {
@@ -72,6 +73,15 @@ bool cli_integer(struct cli *cli, const char *name, int64_t min, int64_t max, in
 		return true;
 	cli_fail(cli, EXIT_USAGE, "--%s: \"%s\" is not a number from %" PRId64 " to %" PRId64, name, text, min, max);
 	return false;
+}
+
+bool cli_announce_terminal(const struct cli *cli, int fd)
+{
+	bool terminal = isatty(fd) == 1;
+	if (terminal)
+		fprintf(stderr, "delivery-worker %s: reads events from the terminal, one a line, until Ctrl-D\n",
+			cli->command->name);
+	return terminal;
 }
 
 int cli_fail(const struct cli *cli, int code, const char *format, ...)

@@ -38,6 +38,9 @@ const char *cli_value(struct cli *cli, const char *name);
 const char *cli_next_value(struct cli *cli, const char *name);
 /* Reads a flag's number. Returns: false after printing an error that names flag, value and bounds. */
 bool cli_integer(struct cli *cli, const char *name, int64_t min, int64_t max, int64_t *value);
+/* Says on stderr that events are read from a terminal, if `fd` is one, where the command would wait in silence.
+ * Returns: whether it is. */
+bool cli_announce_terminal(const struct cli *cli, int fd);
 /* Prints "delivery-worker COMMAND: message" on stderr. Returns: `code`. */
 int cli_fail(const struct cli *cli, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

@@ -70,6 +70,8 @@ static int decode_file(struct decode_run *run, const char *path, bool whole)
 
 	if (!in)
 		return cli_fail(run->cli, EXIT_USAGE, "%s: %s", path, strerror(errno));
+	if (!whole)
+		cli_announce_terminal(run->cli, fileno(in));
 	if (whole) {
 		/* An empty file is an empty record; one that cannot be read is none. */
 		read_record(run, in, SEPARATOR_NONE, &record);
