@@ -144,10 +144,7 @@ static const char *currency_of(uint64_t partner)
 
 /* ---- records ---- */
 
-/*
- * The order's number as eight digits, then the seed: two seeds have no id in common, nor has an order of one seed that of
- * another order of it.
- */
+/* The order's number as eight digits, then the seed: no two orders have one id, whether of one seed or of two. */
 static void format_order_id(const struct generator *g, const struct order *o, char id[KEY_BYTES])
 {
 	snprintf(id, KEY_BYTES, "o-%08" PRIx32 "%08" PRIx64, o->number, g->options.seed);
@@ -173,7 +170,8 @@ static void put_event(struct generator *g, const struct order *o, const char *id
 		buf_printf(out, ",\"amount_minor\":%" PRId64 ",\"currency\":\"%s\"", o->amount_minor,
 			   currency_of(o->partner));
 	if (step == STEP_REFUND)
-		buf_printf(out, ",\"refunded_total_minor\":%" PRId64, 1 + o->amount_minor / (2 + (int64_t)(o->number % 4)));
+		buf_printf(out, ",\"refunded_total_minor\":%" PRId64,
+			   1 + o->amount_minor / (2 + (int64_t)(o->number % 4)));
 	if (status >= STATUS_ASSIGNED)
 		buf_printf(out, ",\"driver_id\":\"d%" PRIu64 "\"", o->driver);
 	else
@@ -220,10 +218,9 @@ static void put_repeated(struct buf *out, char c, int count)
 #define BAD_EVENT BAD_ORDER ",\"status\":\"created\""
 #define BAD_TIME ",\"timestamp\":\"2026-01-01T00:00:00Z\""
 
-/* One of each fault that a record of its own can have; %s is an order id. */
+/* One of each fault that a record of its own can have, beside no value and an empty one; %s is an order id. */
 static const char *const bad_values[] = {
 	BAD_EVENT,                                            /* not_json */
-	"",                                                   /* not_json */
 	BAD_EVENT BAD_TIME ",\"reason\":\"\xff\"}",           /* invalid_utf8 */
 	BAD_ORDER ",\"x\":[[[[[[[[1]]]]]]]]}",                /* too_deep */
 	BAD_ORDER ",\"order_id\":\"x\"}",                     /* duplicate_member */
@@ -238,10 +235,10 @@ static const char *const bad_values[] = {
 
 static struct generated make_bad(struct generator *g)
 {
-	enum { TEMPLATES = sizeof(bad_values) / sizeof(bad_values[0]), TOO_LARGE = TEMPLATES, TOMBSTONE };
+	enum { TEMPLATES = sizeof(bad_values) / sizeof(bad_values[0]), TOO_LARGE = TEMPLATES, EMPTY, TOMBSTONE, KINDS };
 	struct record *r = &g->bad;
-	uint64_t kind = g->bad_made++ % (g->options.tombstones ? TOMBSTONE + 1 : TOMBSTONE);
-	const char *text = bad_values[kind < TEMPLATES ? kind : 0];
+	uint64_t kind = g->bad_made++ % (g->options.beyond_ndjson ? KINDS : EMPTY);
+	const char *text = kind < TEMPLATES ? bad_values[kind] : kind == EMPTY ? "" : bad_values[0];
 	const char *gap = strstr(text, "%s");
 
 	snprintf(r->key, sizeof(r->key), "bad-%" PRIu64 ".%" PRIx64, g->bad_made, g->options.seed);

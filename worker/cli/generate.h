@@ -34,7 +34,7 @@ struct generate_options {
 	bool steady;
 	bool all_delivered;    /* no order fails, is cancelled, returned or refunded */
 	bool delivered_only;   /* an order is one event, its delivery to a known customer */
-	bool tombstones;       /* null values among the malformed ones; NDJSON has none */
+	bool beyond_ndjson;    /* null and empty values among the malformed ones, which no line can be */
 	int64_t start_us;      /* the first event's timestamp */
 };
 

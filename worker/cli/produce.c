@@ -4,9 +4,13 @@
 #include "common/parse.h"
 #include "schemas/timestamp.h"
 #include "worker/cli/generate.h"
+#include "worker/cli/interrupt.h"
+#include "worker/cli/line_reader.h"
+#include "worker/cli/progress.h"
 #include "worker/kafka/kafka.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
@@ -19,19 +23,18 @@ enum {
 	ASK_TIMEOUT_MS = 10000,
 	STALL_MS = 30000, /* without a report, where message.timeout.ms was raised: the brokers are away */
 	WAIT_MS = 100,
-	PROGRESS_MS = 200,
-	BAR_CELLS = 30,
+	PROGRESS_MS = 100,
 	ORDER_ID_BYTES_MAX = 256,
 };
 
 /* Where records come from: a file of lines, or the generator. */
 struct source {
-	FILE *file;
-	char *line;
-	size_t line_capacity;
-	int64_t bytes_read;
-	struct generator *generator;
+	struct generator *generator; /* NULL: lines */
+	struct line_reader lines;
+	const char *name;
 	int64_t total; /* records of a generator, bytes of a file; 0: not known */
+	int64_t blank_lines;
+	int64_t blank_bytes;
 };
 
 struct produce_run {
@@ -41,9 +44,12 @@ struct produce_run {
 	int64_t rate; /* records/s; 0: as fast as it goes */
 	int32_t partition;
 	struct buf values[SLOTS]; /* the producer borrows them until their report */
+	int64_t shares[SLOTS];    /* of source.total */
 	int free_slots[SLOTS];
 	int free_count;
 	int64_t given, sent, failed, bytes;
+	int64_t answered; /* of source.total */
+	bool away;        /* no report for STALL_MS, or the client has given up */
 	bool refused;     /* not for the record's sake: the brokers are away or take nothing */
 	char reason[256]; /* of the first failure, a refusal's before others */
 	int64_t started_us, reported_ms, shown_ms;
@@ -77,30 +83,46 @@ static struct slice find_order_id(struct slice line)
 	return plain ? (struct slice){at, (size_t)(quote - at)} : (struct slice){NULL, 0};
 }
 
-/* Returns: false at the end. */
-static bool next_record(struct source *s, struct generated *out)
+static bool is_blank(struct slice line)
 {
-	if (s->generator)
-		return generator_next(s->generator, out);
-	errno = 0;
-	ssize_t len = getline(&s->line, &s->line_capacity, s->file);
-	if (len < 0)
-		return false;
-	s->bytes_read += len;
-	if (len > 0 && s->line[len - 1] == '\n')
-		len--;
-	out->value = (struct slice){s->line, (size_t)len};
-	out->key = find_order_id(out->value);
+	for (size_t i = 0; i < line.len; i++) {
+		if (!strchr(" \t\r", line.data[i]))
+			return false;
+	}
 	return true;
+}
+
+/* A blank line is no record: files end in them, and editors leave them behind. *share: of source.total. */
+static enum line_result next_line(struct source *s, int wait_ms, struct generated *out, int64_t *share)
+{
+	enum line_result result;
+	while ((result = line_reader_next(&s->lines, wait_ms, &out->value)) == LINE_FOUND) {
+		*share = (int64_t)out->value.len + 1;
+		if (!is_blank(out->value)) {
+			out->key = find_order_id(out->value);
+			break;
+		}
+		s->blank_lines++;
+		s->blank_bytes += *share;
+	}
+	return result;
+}
+
+static enum line_result next_record(struct source *s, int wait_ms, struct generated *out, int64_t *share)
+{
+	if (!s->generator)
+		return next_line(s, wait_ms, out, share);
+	*share = 1;
+	return generator_next(s->generator, out) ? LINE_FOUND : LINE_END;
 }
 
 static void close_source(struct source *s)
 {
 	if (s->generator)
 		generator_free(s->generator);
-	if (s->file && s->file != stdin)
-		fclose(s->file);
-	free(s->line);
+	if (s->lines.fd > STDIN_FILENO)
+		close(s->lines.fd);
+	line_reader_release(&s->lines);
 }
 
 /* ---- sending ---- */
@@ -111,6 +133,7 @@ static void on_delivered(void *owner, void *tag, enum kafka_delivery result, con
 	int slot = (int)(intptr_t)tag;
 
 	run->free_slots[run->free_count++] = slot;
+	run->answered += run->shares[slot];
 	if (result != KAFKA_REFUSED)
 		run->reported_ms = clock_mono_ms();
 	if (result == KAFKA_DELIVERED) {
@@ -126,34 +149,32 @@ static void on_delivered(void *owner, void *tag, enum kafka_delivery result, con
 
 static void show_progress(struct produce_run *run)
 {
+	char text[64];
 	int64_t now_ms = clock_mono_ms();
 	if (!run->terminal || now_ms - run->shown_ms < PROGRESS_MS)
 		return;
 	run->shown_ms = now_ms;
-	int64_t done = run->source.generator ? run->sent + run->failed : run->source.bytes_read;
 	int64_t passed_us = clock_mono_us() - run->started_us;
-	double rate = passed_us > 0 ? (double)run->sent * 1e6 / (double)passed_us : 0;
-	if (run->source.total > 0) {
-		int cells =
-			(int)((done < run->source.total ? done : run->source.total) * BAR_CELLS / run->source.total);
-		fprintf(stderr, "\r[%.*s%.*s] %3d%%  ", cells, "##############################", BAR_CELLS - cells,
-			"                              ", cells * 100 / BAR_CELLS);
-	} else {
-		fputc('\r', stderr);
-	}
-	fprintf(stderr, "%" PRId64 " sent, %.0f/s  ", run->sent, rate);
+	snprintf(text, sizeof(text), "%" PRId64 " sent, %.0f/s", run->sent,
+		 passed_us > 0 ? (double)run->sent * 1e6 / (double)passed_us : 0);
+	progress_show(run->answered + run->source.blank_bytes, run->source.total, text);
 }
 
-/* Returns: whether it is worth waiting on. */
+/* Takes what reports there are, and waits that long for some. Returns: false when it is not worth going on. */
 static bool wait_for_reports(struct produce_run *run, int64_t wait_ms)
 {
 	kafka_producer_poll(run->producer, (int)(wait_ms < WAIT_MS ? wait_ms : WAIT_MS));
 	show_progress(run);
-	if (kafka_producer_fatal(run->producer))
-		return false;
 	if (kafka_producer_pending(run->producer) == 0)
 		run->reported_ms = clock_mono_ms();
-	return clock_mono_ms() - run->reported_ms < STALL_MS;
+	run->away = kafka_producer_fatal(run->producer) || clock_mono_ms() - run->reported_ms >= STALL_MS;
+	return !run->away;
+}
+
+/* The same for who still has records to give, which a signal ends. */
+static bool wait_to_give(struct produce_run *run, int64_t wait_ms)
+{
+	return wait_for_reports(run, wait_ms) && interrupt_count() == 0;
 }
 
 /* Waits for the record's time under --rate. */
@@ -161,7 +182,7 @@ static bool wait_for_turn(struct produce_run *run)
 {
 	int64_t due_us = run->rate ? run->started_us + run->given * 1000000 / run->rate : 0;
 	for (int64_t left_us; (left_us = due_us - clock_mono_us()) > 0;) {
-		if (!wait_for_reports(run, (left_us + 999) / 1000))
+		if (!wait_to_give(run, (left_us + 999) / 1000))
 			return false;
 	}
 	return true;
@@ -175,16 +196,17 @@ static void fail_slot(struct produce_run *run, int slot, int result)
 					       : "refused by the client");
 }
 
-/* Returns: false when the brokers are away. */
-static bool send_record(struct produce_run *run, const struct generated *record)
+/* Returns: false when the record was not taken and no other will be: the brokers are away, or a signal came. */
+static bool send_record(struct produce_run *run, const struct generated *record, int64_t share)
 {
 	if (!wait_for_turn(run))
 		return false;
 	while (run->free_count == 0) {
-		if (!wait_for_reports(run, WAIT_MS))
+		if (!wait_to_give(run, WAIT_MS))
 			return false;
 	}
 	int slot = run->free_slots[--run->free_count];
+	run->shares[slot] = share;
 	struct buf *value = &run->values[slot];
 	buf_clear(value);
 	if (slice_present(record->value))
@@ -201,7 +223,7 @@ static bool send_record(struct produce_run *run, const struct generated *record)
 			fail_slot(run, slot, result);
 			break;
 		}
-		if (!wait_for_reports(run, WAIT_MS))
+		if (!wait_to_give(run, WAIT_MS))
 			return false;
 	}
 	run->given++;
@@ -212,43 +234,76 @@ static bool send_record(struct produce_run *run, const struct generated *record)
 	return true;
 }
 
-static int report(struct produce_run *run, int left)
+static void print_counts(const struct produce_run *run)
 {
 	double seconds = (double)(clock_mono_us() - run->started_us) / 1e6;
-	const char *fatal = kafka_producer_fatal(run->producer);
 
 	if (run->terminal)
-		fputs("\r\033[K", stderr);
-	printf("%" PRId64 " sent, %" PRId64 " failed, %.1f MB, %.0f/s\n", run->sent, run->failed,
+		progress_clear();
+	printf("%" PRId64 " sent, %" PRId64 " failed, %.1f MB, %.0f/s", run->sent, run->failed,
 	       (double)run->bytes / 1e6, seconds > 0 ? (double)run->sent / seconds : 0);
+	if (run->source.blank_lines > 0)
+		printf(", %" PRId64 " blank lines skipped", run->source.blank_lines);
+	putchar('\n');
+}
+
+/* `ended`: all of the source was given. */
+static int report(struct produce_run *run, bool ended)
+{
+	const char *fatal = kafka_producer_fatal(run->producer);
+	int left = kafka_producer_pending(run->producer);
+
+	print_counts(run);
 	if (fatal)
 		return cli_fail(run->cli, EXIT_UNAVAILABLE, "the client has given up: %s", fatal);
-	if (left > 0)
+	if (left > 0 && run->away)
 		return cli_fail(run->cli, EXIT_UNAVAILABLE,
 				"no report from the brokers for %d s; %d records are uncertain", STALL_MS / 1000, left);
+	if (left > 0)
+		return cli_fail(run->cli, EXIT_UNAVAILABLE, "interrupted twice; %d records are uncertain", left);
 	if (run->refused)
 		return cli_fail(run->cli, EXIT_UNAVAILABLE, "stopped, as the brokers did not take a record: %s", run->reason);
+	if (run->source.lines.error)
+		return cli_fail(run->cli, EXIT_USAGE, "reading %s failed: %s", run->source.name,
+				strerror(run->source.lines.error));
+	if (!ended)
+		return cli_fail(run->cli, EXIT_UNAVAILABLE, "interrupted; the rest of %s was not sent",
+				run->source.name);
 	if (run->failed > 0)
 		return cli_fail(run->cli, EXIT_FOUND_WRONG, "first failure: %s", run->reason);
 	return EXIT_FINE;
 }
 
-static int send_all(struct produce_run *run)
+/* Returns: whether all of the source was given. What a broker that is away costs is the records under way only. */
+static bool give_all(struct produce_run *run)
 {
 	struct generated record;
-	bool going = true;
+	int64_t share;
 
+	while (!run->refused && interrupt_count() == 0) {
+		/* With nothing under way there is nothing to do but to wait. */
+		int wait_ms = kafka_producer_pending(run->producer) > 0 ? WAIT_MS : -1;
+		enum line_result result = next_record(&run->source, wait_ms, &record, &share);
+		if (result == LINE_END)
+			return run->source.lines.error == 0;
+		if (result == LINE_FOUND ? !send_record(run, &record, share) : !wait_for_reports(run, 0))
+			break;
+	}
+	return false;
+}
+
+static int send_all(struct produce_run *run)
+{
+	interrupt_hold();
 	run->started_us = clock_mono_us();
 	run->reported_ms = clock_mono_ms();
-	run->terminal = isatty(STDERR_FILENO) == 1;
-	/* What a broker that is away costs is the records under way, not the rest of the file. */
-	while (going && !run->refused && next_record(&run->source, &record))
-		going = send_record(run, &record);
-	int read_error = run->source.file && ferror(run->source.file) ? errno : 0;
-	while (going && kafka_producer_pending(run->producer) > 0)
-		going = wait_for_reports(run, WAIT_MS);
-	int code = report(run, kafka_producer_pending(run->producer));
-	return read_error ? cli_fail(run->cli, EXIT_USAGE, "reading failed: %s", strerror(read_error)) : code;
+	/* What is typed and a line that is drawn over would stand in each other's way. */
+	bool typed = !run->source.generator && cli_announce_terminal(run->cli, run->source.lines.fd);
+	run->terminal = isatty(STDERR_FILENO) == 1 && !typed;
+	bool ended = give_all(run);
+	while (!run->away && kafka_producer_pending(run->producer) > 0 && interrupt_count() < 2)
+		wait_for_reports(run, WAIT_MS);
+	return report(run, ended);
 }
 
 /* ---- the command ---- */
@@ -291,7 +346,7 @@ static int produce_to_kafka(struct produce_run *run)
 static int print_records(struct source *source)
 {
 	struct generated record;
-	while (!ferror(stdout) && next_record(source, &record)) {
+	while (!ferror(stdout) && generator_next(source->generator, &record)) {
 		fwrite(record.value.data, 1, record.value.len, stdout);
 		putchar('\n');
 	}
@@ -356,6 +411,7 @@ static int open_source(struct cli *cli, struct source *s, const struct generate_
 {
 	struct stat status;
 	const char *path = cli->argc > 1 ? cli->argv[1] : "-";
+	bool is_stdin = strcmp(path, "-") == 0;
 
 	if (cli->argc > 2)
 		return cli_fail(cli, EXIT_USAGE, "one FILE at most, not \"%s\"", cli->argv[2]);
@@ -364,12 +420,16 @@ static int open_source(struct cli *cli, struct source *s, const struct generate_
 	if (o->count > 0) {
 		s->generator = generator_new(o);
 		s->total = o->count;
+		s->name = "what was to be generated";
 		return 0;
 	}
-	s->file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
-	if (!s->file)
-		return cli_fail(cli, EXIT_USAGE, "%s: %s", path, strerror(errno));
-	if (fstat(fileno(s->file), &status) == 0 && S_ISREG(status.st_mode))
+	s->name = is_stdin ? "stdin" : path;
+	s->lines.fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (s->lines.fd < 0 || fstat(s->lines.fd, &status) != 0)
+		return cli_fail(cli, EXIT_USAGE, "%s: %s", s->name, strerror(errno));
+	if (S_ISDIR(status.st_mode))
+		return cli_fail(cli, EXIT_USAGE, "%s: %s", s->name, strerror(EISDIR));
+	if (S_ISREG(status.st_mode))
 		s->total = status.st_size;
 	return 0;
 }
@@ -389,7 +449,7 @@ static int run_produce(struct cli *cli)
 		return cli_fail(cli, EXIT_USAGE, "--stdout is for --generate");
 	if (to_stdout && rate > 0)
 		return cli_fail(cli, EXIT_USAGE, "--stdout and --rate exclude each other");
-	o.tombstones = !to_stdout;
+	o.beyond_ndjson = !to_stdout;
 	struct produce_run *run = calloc(1, sizeof(*run));
 	ENSURE(run != NULL);
 	run->cli = cli;
@@ -414,7 +474,7 @@ const struct command command_produce = {
 	.help = "send NDJSON lines from FILE or stdin, or generated events, to the topic",
 	.flags = flags,
 	.flags_help = "  --generate N        make N records instead of reading them\n"
-		      "  --seed S            of the generated events (1): the same seed makes the same ones, another one other orders\n"
+		      "  --seed S            of the generated events (1); the same makes the same ones, another other orders\n"
 		      "  --orders-alive N    orders under way at once (20000)\n"
 		      "  --customers N       how many there are (100000)\n"
 		      "  --partners N        how many there are (700)\n"
