@@ -4,11 +4,10 @@ import datetime
 import functools
 import json
 import os
-import platform
 import re
 import subprocess
 
-from stack import ROOT, Stack, StackError, build_folder
+from stack import ROOT, Stack, StackError, build_folder, machine
 from stack.traffic import offsets
 from stack.worker import binary, environment, run_command
 
@@ -62,7 +61,7 @@ class Ground:
         self.stack = Stack(kafka="apache")
         self.stack.kafka.memory = BROKER_MEMORY
         # A quarter of the memory, as PostgreSQL's manual has it, up to 4 GB; the tests' 256 MB are below any server's.
-        self.cache_mb = min(4096, int(_memory_gib() * 256))
+        self.cache_mb = min(4096, int(machine.memory_gib() * 256))
         self.stack.postgres.settings += f"shared_buffers = {self.cache_mb}MB\n{PG_LOG}"
         self.huge_pages_before = None  # when there are more now
         self.topics = {}  # what a topic was filled with: its name
@@ -203,8 +202,7 @@ class Ground:
             "command": command,
             "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d"),
             "seed": self.seed,
-            "machine": f"{os.cpu_count()} cores of {_processor()}, {_memory_gib():.0f} GiB, "
-                f"{huge_pages():,} huge pages reserved, Linux {platform.release()}, {_distribution()}",
+            "machine": f"{machine.hardware()}, {huge_pages():,} huge pages reserved, {machine.system()}",
             "worker": ", ".join([f"delivery-worker {version['version']}", *(f"{name} {of['loaded'] or of['built']}"
                 for name, of in version["libraries"].items())]),
             "kafka": self.stack.kafka.LABEL,
@@ -221,16 +219,6 @@ def _field(text, name):
     return found[1] if found else "?"
 
 
-def _processor():
-    with open("/proc/cpuinfo", encoding="utf-8") as info:
-        found = re.search(r"^model name\s*:\s*(.*)$", info.read(), re.M)
-    return found[1].strip() if found else platform.machine()
-
-
-def _memory_gib():
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-
-
 def huge_pages():
     """How many the kernel keeps for those who ask for them, which PostgreSQL does."""
     try:
@@ -243,10 +231,3 @@ def huge_pages():
 def _write_huge_pages(count):
     with open(HUGE_PAGES, "w", encoding="ascii") as setting:
         setting.write(f"{count}\n")
-
-
-def _distribution():
-    try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
-    except OSError:
-        return ""

@@ -9,17 +9,21 @@ Exit code 0 only when the audit is clean.
 """
 
 import os
+import stat
 import time
 
+from . import machine
 from .kafka import ApacheKafka
+from .keep import TOPICS
 from .process import StackError
 from .stack import Stack
 from .traffic import offsets
 from .worker import Worker, binary, run_command
 
 LIMIT_S = 150
+RATE_MIN_S = 0.5  # in less the times at which metrics are looked at are too coarse
 TOPIC = "delivery-events"
-TOPICS = (TOPIC, f"{TOPIC}.deferred", f"{TOPIC}.dlq")
+DEFERRED = f"{TOPIC}.deferred"
 RULES = os.path.join(os.path.dirname(__file__), "demo-rules.json")
 
 # The mock cluster drops what is beyond 5 MiB of a partition; compressed, an event takes some 60 to 120 bytes.
@@ -37,10 +41,25 @@ def say(text):
     print(f"-- {text}", flush=True)
 
 
-def number(text, name):
-    if not text.isdigit() or not int(text):
-        raise StackError(f"{name}={text}: a whole number above 0 is wanted")
+def number(name, usual, least, most):
+    text = os.environ.get(name) or f"{usual}"
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+        raise StackError(f"{name}={text}: a whole number from {least} to {most} is wanted")
     return int(text)
+
+
+def count_events(path):
+    """Lines that hold something, as `produce` counts them."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise StackError(f"EVENTS={path}: is no file" + (", but a folder" if os.path.isdir(path) else ""))
+        with open(path, "rb") as lines:
+            count = sum(1 for line in lines if line.strip(b" \t\r\n"))
+    except OSError as wrong:
+        raise StackError(f"EVENTS={path}: {wrong.strerror}") from None
+    if not count:
+        raise StackError(f"EVENTS={path}: holds no event")
+    return count
 
 
 def main():
@@ -50,24 +69,78 @@ def main():
     if not os.path.exists(binary()):
         raise StackError(f"{binary()} is not built (make)")
     events = os.environ.get("EVENTS")
-    count = number(os.environ.get("N") or "200000", "N")
-    if events:
-        with open(events, "rb") as lines:
-            count = sum(chunk.count(b"\n") for chunk in iter(lambda: lines.read(1 << 20), b""))
+    seed = number("SEED", 1, 0, 2**63 - 1)
+    count = count_events(events) if events else number("N", 200_000, 1, 10**9)
     broker = "Apache Kafka" if kind == "apache" else "a mock of Kafka (librdkafka)"
     say(f"starting the servers: PostgreSQL, Redis, {broker}")
     with Stack(kafka=kind) as stack:
-        return Demo(stack, count, events).run()
+        return Demo(stack, count, seed, events).run()
+
+
+class Course:
+    """
+    How far the worker is with `total` records of a topic, from its metrics. A record that is deferred settles as such,
+    and its copy is consumed and settles again, as often as that takes: copies are work, and no records.
+    """
+
+    def __init__(self, total, partitions):
+        """`partitions`: {topic: how many} of the topic and of that of the copies."""
+        self.total = total
+        self.partitions = partitions
+        self.looked = None     # when it looked last
+        self.begun = None      # the last time at which nothing had been consumed
+        self.read_at = None    # when each record had settled or been deferred once
+        self.done_at = None
+        self.done = 0          # records that are over
+        self.lags = {}         # by topic; None: not known
+
+    def look(self, metrics, now):
+        by_outcome = metrics.by("records_settled_total", "outcome")
+        settled = sum(count for outcome, count in by_outcome.items() if outcome != "released")
+        self.done = settled - by_outcome.get("deferred", 0)
+        self.lags = {topic: self.known(metrics, "consumer_lag", topic) for topic in self.partitions}
+        if self.begun is None and metrics.value("records_consumed_total"):
+            self.begun = now if self.looked is None else self.looked
+        # Of the copies that have settled those are known that are committed; the commit is a moment behind.
+        copies = metrics.value("consumer_committed_offset", topic=DEFERRED)
+        if self.read_at is None and settled - copies >= self.total:
+            self.read_at = now
+        if self.done_at is None and self.done >= self.total:
+            self.done_at = now
+        self.looked = now
+
+    def known(self, metrics, name, topic):
+        """The sum over all partitions of the topic, None while one of them is not known."""
+        found = metrics.series(name, topic=topic)
+        return sum(value for _, value in found) if len(found) == self.partitions[topic] else None
+
+    def over(self):
+        return self.done_at is not None and not any(lag is None or lag for lag in self.lags.values())
+
+    def line(self):
+        lag, copies = self.lags[TOPIC], self.lags[DEFERRED]
+        return (f"{self.done:,.0f} of {self.total:,} records settled, " +
+            ("lag not known yet" if lag is None else f"lag {lag:,.0f}") +
+            (f", {copies:,.0f} deferred" if copies else ""))
+
+    def read_s(self):
+        """Seconds in which each record was read, and settled or deferred once."""
+        return max(self.read_at - self.begun, 0.001)
+
+    def wait_s(self):
+        """Seconds from then on until the last deferred one had settled."""
+        return self.done_at - self.read_at
 
 
 class Demo:
-    def __init__(self, stack, count, events):
+    def __init__(self, stack, count, seed, events):
         self.stack = stack
         self.count = count
+        self.seed = seed
         self.events = events
-        self.partitions = 6
+        self.partitions = dict(TOPICS)
         if not isinstance(stack.kafka, ApacheKafka):
-            self.partitions = max(self.partitions, -(-count // MOCK_EVENTS_A_PARTITION))
+            self.partitions[TOPIC] = max(TOPICS[TOPIC], -(-count // MOCK_EVENTS_A_PARTITION))
         self.options = {
             "kafka.brokers": stack.brokers,
             "kafka.producer.compression.codec": "lz4",
@@ -86,8 +159,8 @@ class Demo:
     def run(self):
         stack = self.stack
         say(f"{stack.kafka.LABEL} at {stack.brokers}; PostgreSQL at {stack.pg_dsn}; Redis at {stack.redis_url}")
-        say(f"topics {', '.join(TOPICS)} with {self.partitions}, 2, 1 partitions")
-        stack.create_topics(dict(zip(TOPICS, (self.partitions, 2, 1))))
+        say(f"topics {', '.join(TOPICS)} with {', '.join(map(str, self.partitions.values()))} partitions")
+        stack.create_topics(self.partitions)
         say("delivery-worker migrate; delivery-worker rules apply")
         self.command("migrate")
         print(self.command("rules", "apply", RULES).stdout, end="")
@@ -95,8 +168,7 @@ class Demo:
         worker = Worker(stack, self.options)
         say("delivery-worker run")
         with worker:
-            metrics, active_s = self.watch(worker)
-            self.report(worker, metrics, active_s)
+            self.report(worker, *self.watch(worker))
             self.print_lag()
             if worker.stop() != 0:
                 raise StackError(f"the worker left with {worker.process.exit_code}\n{worker.log()}")
@@ -107,9 +179,8 @@ class Demo:
             say(f"delivery-worker produce {self.events}")
             arguments = [os.path.abspath(self.events)]
         else:
-            seed = number(os.environ.get("SEED") or "1", "SEED")
-            say(f"delivery-worker produce --generate {self.count} --seed {seed}: 2 % repeated, 2 % late, 1 % bad")
-            arguments = ["--generate", str(self.count), "--seed", str(seed),
+            say(f"delivery-worker produce --generate {self.count} --seed {self.seed}: 2 % repeated, 2 % late, 1 % bad")
+            arguments = ["--generate", str(self.count), "--seed", str(self.seed),
                 "--duplicates", "2", "--late", "2", "--bad", "1"]
         done = self.command("produce", *arguments)
         print(done.stdout + done.stderr, end="")
@@ -117,30 +188,24 @@ class Demo:
             raise StackError("the mock cluster dropped records: fewer events, or KAFKA=apache")
 
     def watch(self, worker):
-        """Waits for the end of the backlog. Returns the last metrics and the seconds from first record to last."""
-        total = sum(offsets(self.stack.brokers, TOPIC).values())
-        state = {"first": None, "last": None, "settled": 0, "shown": time.monotonic()}
+        """Waits for the end of the backlog. Returns the last metrics and the course."""
+        course = Course(sum(offsets(self.stack.brokers, TOPIC).values()),
+            {topic: self.partitions[topic] for topic in (TOPIC, DEFERRED)})
+        shown = [time.monotonic()]
 
         def done(metrics):
             now = time.monotonic()
-            settled = metrics.value("records_settled_total")
-            if state["first"] is None and metrics.value("records_consumed_total"):
-                state["first"] = now
-            if settled != state["settled"]:
-                state["last"], state["settled"] = now, settled
-            if now - state["shown"] > 1:
-                state["shown"] = now
-                print(f"   {settled:,.0f} of {total:,} settled, lag {metrics.value('consumer_lag'):,.0f}", flush=True)
-            # Deferred copies are consumed and settled too, so there may be more in the end.
-            return (settled >= total and not metrics.value("records_in_flight") and
-                metrics.has("consumer_lag") and not metrics.value("consumer_lag"))
+            course.look(metrics, now)
+            if now - shown[0] > 1:
+                shown[0] = now
+                print(f"   {course.line()}", flush=True)
+            return course.over() and not metrics.value("records_in_flight")
 
-        metrics = worker.wait_until(done, LIMIT_S, "the lag did not come down to 0")
-        return metrics, max(state["last"] - (state["first"] or state["last"]), 0.05)
+        return worker.wait_until(done, LIMIT_S, "the lag did not come down to 0"), course
 
-    def report(self, worker, metrics, active_s):
-        settled = metrics.value("records_settled_total")
-        print("\nrecords by outcome")
+    def report(self, worker, metrics, course):
+        deferred = metrics.value("records_settled_total", outcome="deferred")
+        print("\nrecords by outcome; a deferral's copy has an outcome of its own")
         for outcome, records in metrics.by("records_settled_total", "outcome").items():
             print(f"   {outcome:<16}{records:>14,.0f}")
         print("dead letters by code")
@@ -151,9 +216,13 @@ class Demo:
         for unit, rows, total in self.stack.psql(POSTED):
             print(f"   {unit:<6}{int(total):>18,} in {int(rows):,} postings")
         cpu_s = worker.cpu_seconds()
-        print("speed")
-        print(f"   {settled / active_s:,.0f} records/s over {active_s:.1f} s of work")
-        print(f"   worker: {cpu_s:.2f} s of CPU, {cpu_s / settled * 1e6:.1f} µs a record; "
+        print(f"speed, on {machine.hardware()}, with all servers and {self.stack.kafka.LABEL} beside the worker")
+        rate = (f"{course.total / course.read_s():,.0f} records/s" if course.read_s() >= RATE_MIN_S
+            else "too short for a rate")
+        print(f"   {rate}: {course.total:,} in {course.read_s():.2f} s, from the first one read on")
+        if deferred:
+            print(f"   {deferred:,.0f} deferrals by a partner's rate, the last one over {course.wait_s():.1f} s later")
+        print(f"   worker: {cpu_s:.2f} s of CPU, {cpu_s / course.total * 1e6:.1f} µs a record; "
             f"peak memory {worker.memory_peak_bytes() / 2**20:.0f} MiB")
         estimates = [(q, metrics.quantile("record_latency_seconds", q)) for q in (0.5, 0.95, 0.99)]
         if estimates[0][1] is not None:

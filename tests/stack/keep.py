@@ -1,17 +1,23 @@
-"""`make up` and `make down`: a stack that outlives the command, one a user and machine."""
+"""
+`make up` and `make down`: a stack that outlives the command, one a user and machine. What `up` prints is for
+`eval "$(make up)"`: only what a shell may evaluate goes to stdout.
+"""
 
 import getpass
 import json
 import os
+import shlex
 import shutil
 import signal
+import sys
 import tempfile
 
 from .kafka import ApacheKafka
 from .process import Process, StackError, unprivileged_user
 from .stack import Stack
 
-TOPICS = {"delivery-events": 6, "delivery-events.deferred": 2, "delivery-events.dlq": 1}
+# Partitions of each. Those of .deferred are classes of waiting, of which there are four.
+TOPICS = {"delivery-events": 6, "delivery-events.deferred": 4, "delivery-events.dlq": 1}
 
 # How each server leaves in order; in this order they are stopped.
 STOP = {"kafka": signal.SIGTERM, "postgres": signal.SIGINT, "redis": signal.SIGTERM}
@@ -43,9 +49,13 @@ def adopted(name, pid, start):
     return process
 
 
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
 def print_exports(state):
     for name, value in state["exports"].items():
-        print(f"export {name}={value}")
+        print(f"export {name}={shlex.quote(value)}")
 
 
 def up():
@@ -54,7 +64,7 @@ def up():
         dead = [row[0] for row in state["processes"] if not adopted(*row).alive()]
         if dead:
             raise StackError(f"of the stack that is up, {', '.join(dead)} died: make down, then up again")
-        print("# up already")
+        say("up already")
         print_exports(state)
         return 0
     folder = folder_path()
@@ -62,7 +72,7 @@ def up():
         os.mkdir(folder, 0o711)
     except FileExistsError:
         raise StackError(f"{folder} is there without a state: wait for another `make up`, or `make down`") from None
-    print(f"# starting {ApacheKafka.LABEL}, PostgreSQL and Redis in {folder}", flush=True)
+    say(f"starting {ApacheKafka.LABEL}, PostgreSQL and Redis in {folder}")
     stack = Stack(folder=folder)
     try:
         stack.start()
@@ -82,7 +92,7 @@ def up():
         stack.close()
         raise
     stack.detach()
-    print(f"# topics: {', '.join(TOPICS)}; next: delivery-worker migrate; the end: make down")
+    say(f"topics: {', '.join(TOPICS)}; next: delivery-worker migrate; the end: make down")
     print_exports(state)
     return 0
 
