@@ -137,9 +137,10 @@ bench: ## figures with real servers; ONLY=W1,W4, N=400000, SEED=1, EVENTS=file.n
 	@ONLY='$(ONLY)' N='$(N)' SEED='$(SEED)' EVENTS='$(EVENTS)' FULL='$(FULL)' PUBLISH='$(PUBLISH)' \
 		DW_TEST_BUILD=$(abspath $(BUILD)) PYTHONPATH=tests python3 -m bench
 
-up: ## start Kafka, PostgreSQL and Redis and leave them running
-	@tests/deps.sh build demo kafka
-	@$(MAKE) --no-print-directory $(BUILD)/tests/tools/kafka_topics
+# Its stdout is for the shell: everything that is no `export` goes to stderr.
+up: ## eval "$(make up)" starts Kafka, PostgreSQL and Redis, leaves them running and says where they are
+	@tests/deps.sh build demo kafka >&2
+	@$(MAKE) --no-print-directory $(BUILD)/tests/tools/kafka_topics >&2
 	@$(STACK) up
 
 down: ## stop them and remove their folder
