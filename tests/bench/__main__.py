@@ -21,6 +21,7 @@ import time
 import traceback
 
 from stack import ROOT, StackError, build_folder
+from stack.traffic import count_events
 
 from . import goals, report, workload
 from .backlog import TooFew
@@ -72,10 +73,7 @@ def read_size():
     events = os.environ.get("EVENTS") or ""
     size = Size(number("N", 400_000, EVENTS_MIN), number("SEED", 1, 1), said("FULL"))
     if events:
-        if not os.path.isfile(events):
-            raise StackError(f"EVENTS={events}: no such file")
-        if not os.path.getsize(events):
-            raise StackError(f"EVENTS={events}: empty")
+        count_events(events)
         size.load = workload.real(os.path.abspath(events))
     return size
 

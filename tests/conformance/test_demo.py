@@ -1,6 +1,6 @@
 """
-What `make demo` says of its course, from scrapes that are written here, and of an EVENTS= that it cannot take. The demo
-itself is run by tests/integration/test_readme.py.
+What `make demo` says of its course, from scrapes that are written here, and what it and `make bench` say of an EVENTS=
+that they cannot take. The demo itself is run by tests/integration/test_readme.py.
 """
 
 import os
@@ -78,13 +78,13 @@ class CourseTest(unittest.TestCase):
 
 
 class EventsTest(unittest.TestCase):
-    def demo(self, **variables):
-        """Returns (exit code, what it said) of a demo that must not get to its servers."""
+    def fails(self, *module, **variables):
+        """What a command that must not get to its servers says."""
         env = {name: value for name, value in os.environ.items() if name not in ("EVENTS", "N", "SEED", "KAFKA")}
-        done = subprocess.run([sys.executable, "-m", "stack", "demo"], cwd=ROOT, capture_output=True, text=True,
+        done = subprocess.run([sys.executable, "-m", *module], cwd=ROOT, capture_output=True, text=True,
             env={**env, "PYTHONPATH": os.path.join(ROOT, "tests"), **variables}, timeout=60)
-        self.assertEqual(done.stdout, "")
-        return done.returncode, done.stderr
+        self.assertEqual((done.returncode, done.stdout), (1, ""), done.stderr)
+        return done.stderr
 
     def test_demo__an_events_file_that_is_none_is_said_in_a_line(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -100,14 +100,15 @@ class EventsTest(unittest.TestCase):
                     (folder, "is no file, but a folder"), (pipe, "is no file"), (empty, "holds no event"),
                     (blank, "holds no event"), (os.path.join(empty, "below"), "Not a directory")):
                 with self.subTest(path):
-                    self.assertEqual(self.demo(EVENTS=path), (1, f"demo: EVENTS={path}: {why}\n"))
+                    self.assertEqual(self.fails("stack", "demo", EVENTS=path), f"demo: EVENTS={path}: {why}\n")
+                    self.assertEqual(self.fails("bench", EVENTS=path), f"bench: EVENTS={path}: {why}\n")
 
     def test_demo__numbers_out_of_range_are_said_in_a_line(self):
         for name, value, least, most in (("N", "0", 1, 10**9), ("N", "-5", 1, 10**9), ("N", "many", 1, 10**9),
                 ("N", "²", 1, 10**9), ("SEED", "x", 0, 2**63 - 1), ("SEED", str(2**63), 0, 2**63 - 1)):
             with self.subTest(name=name, value=value):
-                self.assertEqual(self.demo(**{name: value}),
-                    (1, f"demo: {name}={value}: a whole number from {least} to {most} is wanted\n"))
+                self.assertEqual(self.fails("stack", "demo", **{name: value}),
+                    f"demo: {name}={value}: a whole number from {least} to {most} is wanted\n")
 
 
 if __name__ == "__main__":

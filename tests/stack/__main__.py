@@ -1,6 +1,8 @@
 """`python3 -m stack up|down|demo`, with tests/ on PYTHONPATH; make calls it."""
 
+import shlex
 import signal
+import subprocess
 import sys
 
 from . import demo, keep
@@ -19,6 +21,9 @@ def main():
         return COMMANDS[sys.argv[1]]()
     except StackError as wrong:
         print(f"{sys.argv[1]}: {wrong}", file=sys.stderr)
+        return 1
+    except subprocess.TimeoutExpired as late:
+        print(f"{sys.argv[1]}: not done within {late.timeout:g} s: {shlex.join(late.cmd)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\n{sys.argv[1]}: interrupted, everything is stopped", file=sys.stderr)

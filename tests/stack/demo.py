@@ -9,7 +9,6 @@ Exit code 0 only when the audit is clean.
 """
 
 import os
-import stat
 import time
 
 from . import machine
@@ -17,7 +16,7 @@ from .kafka import ApacheKafka
 from .keep import TOPICS
 from .process import StackError
 from .stack import Stack
-from .traffic import offsets
+from .traffic import count_events, offsets
 from .worker import Worker, binary, run_command
 
 LIMIT_S = 150
@@ -46,20 +45,6 @@ def number(name, usual, least, most):
     if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
         raise StackError(f"{name}={text}: a whole number from {least} to {most} is wanted")
     return int(text)
-
-
-def count_events(path):
-    """Lines that hold something, as `produce` counts them."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise StackError(f"EVENTS={path}: is no file" + (", but a folder" if os.path.isdir(path) else ""))
-        with open(path, "rb") as lines:
-            count = sum(1 for line in lines if line.strip(b" \t\r\n"))
-    except OSError as wrong:
-        raise StackError(f"EVENTS={path}: {wrong.strerror}") from None
-    if not count:
-        raise StackError(f"EVENTS={path}: holds no event")
-    return count
 
 
 def main():

@@ -1,8 +1,10 @@
 """Records into and out of Kafka, through kcat."""
 
 import json
+import os
 import random
 import re
+import stat
 import subprocess
 
 from .process import StackError, wait_until
@@ -61,6 +63,20 @@ def encode(line):
         return line
     text = line if isinstance(line, str) else json.dumps(line, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogateescape")
+
+
+def count_events(path):
+    """Of a file that the user named by EVENTS=: lines that hold something, as `produce` counts them."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise StackError(f"EVENTS={path}: is no file" + (", but a folder" if os.path.isdir(path) else ""))
+        with open(path, "rb") as lines:
+            count = sum(1 for line in lines if line.strip(b" \t\r\n"))
+    except OSError as wrong:
+        raise StackError(f"EVENTS={path}: {wrong.strerror}") from None
+    if not count:
+        raise StackError(f"EVENTS={path}: holds no event")
+    return count
 
 
 def shuffled(lines, seed, repeats=1):
