@@ -52,6 +52,10 @@ log.retention.bytes=-1
 """
 OFFSET_PARTITIONS = 5
 
+# What clients are told to ask: the address that brokers listen on, by another name than the one that they advertise, as
+# a DNS alias or a load balancer has it. It needs no resolver.
+ASKED_BY = "127.1"
+
 # Of one node: everybody may do what no ACL speaks of. Three would not let each other vote.
 AUTHORIZER = """
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
@@ -165,11 +169,11 @@ class ApacheKafka(_Tools, Server):
         if not accepts(self.port):
             return False
         listed = subprocess.run(["kcat", "-L", "-b", self.brokers, "-m", "2"], capture_output=True, text=True)
-        return f"broker {self.node} at {self.brokers}" in listed.stdout
+        return f"broker {self.node} at 127.0.0.1:{self.port}" in listed.stdout
 
     @property
     def brokers(self):
-        return f"127.0.0.1:{self.port}"
+        return f"{ASKED_BY}:{self.port}"
 
     def stop(self):
         self.process.stop(signal.SIGTERM, 60)

@@ -93,7 +93,7 @@ class Postgres(Server):
         self.start()
 
     def dsn(self, database):
-        return f"postgresql://{self.ROLE}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{self.ROLE}@localhost:{self.port}/{database}"
 
     @staticmethod
     def database_of(dsn):

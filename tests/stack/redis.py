@@ -33,7 +33,7 @@ class Redis(Server):
             return False
 
     def url(self, database=0):
-        return f"redis://127.0.0.1:{self.port}/{database}"
+        return f"redis://localhost:{self.port}/{database}"
 
     def command(self, *words, limit_s=5):
         """Sends one command. Returns the reply: text, number, None or a list of those."""

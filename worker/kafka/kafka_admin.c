@@ -116,7 +116,23 @@ static enum kafka_answer finish(struct kafka_admin *a, rd_kafka_resp_err_t err, 
 	return answer(a, err, what);
 }
 
-/* `*broker_id`: who answered. */
+/*
+ * The id of a broker that may be asked, -1 for none: a leader of the topic, which whoever reads it must reach anyway, else
+ * any. Not that of the connection which answered: that may be the bootstrap's, whose id librdkafka does not know as long
+ * as nobody advertises its name.
+ */
+static int32_t broker_of(const struct rd_kafka_metadata *metadata)
+{
+	for (int i = 0; i < metadata->topic_cnt; i++) {
+		const struct rd_kafka_metadata_topic *topic = &metadata->topics[i];
+		for (int j = 0; j < topic->partition_cnt; j++) {
+			if (topic->partitions[j].leader >= 0)
+				return topic->partitions[j].leader;
+		}
+	}
+	return metadata->broker_cnt > 0 ? metadata->brokers[0].id : -1;
+}
+
 static rd_kafka_resp_err_t look_up(struct kafka_admin *a, const char *topic, int timeout_ms, int *partition_count,
 				   int32_t *broker_id)
 {
@@ -133,7 +149,9 @@ static rd_kafka_resp_err_t look_up(struct kafka_admin *a, const char *topic, int
 		err = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE; /* being created */
 	if (!err)
 		*partition_count = metadata->topics[0].partition_cnt;
-	*broker_id = metadata->orig_broker_id;
+	*broker_id = broker_of(metadata);
+	if (!err && *broker_id < 0)
+		err = RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE;
 	rd_kafka_metadata_destroy(metadata);
 	return err;
 }
