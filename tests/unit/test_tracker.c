@@ -79,6 +79,14 @@ static void model_forget_settled(void)
 	model.count = kept;
 }
 
+static void expect_bytes(const struct tracker *t, const char *where)
+{
+	size_t most = tracker_unsettled(t) * TRACKER_BYTES_EACH;
+	if (most < TRACKER_BYTES_MIN)
+		most = TRACKER_BYTES_MIN;
+	EXPECT(tracker_bytes(t) <= most, "%s: %zu bytes for %zu unsettled", where, tracker_bytes(t), tracker_unsettled(t));
+}
+
 /* `where`: names the failing run. */
 static void compare(const struct tracker *t, const char *where)
 {
@@ -93,6 +101,7 @@ static void compare(const struct tracker *t, const char *where)
 	EXPECT(any == (oldest != NULL), "%s: oldest timestamp %s", where, any ? "known" : "unknown");
 	EXPECT(!any || timestamp_us == oldest->timestamp_us, "%s: oldest timestamp %" PRId64 ", not %" PRId64, where,
 	       timestamp_us, oldest ? oldest->timestamp_us : 0);
+	expect_bytes(t, where);
 	/* [I1], said once more without the model's minimum. */
 	for (size_t i = 0; i < model.count; i++)
 		EXPECT(model.entries[i].settled || model.entries[i].offset >= committable,
@@ -244,7 +253,7 @@ END_TEST
 
 /* ---- the ring ---- */
 
-/* Seven doublings, each with the oldest entry somewhere in the middle of the ring; every entry must keep its
+/* It grows several times, each with the oldest entry somewhere in the middle of the ring; every entry must keep its
  * offset and its time. */
 START_TEST(test_tracker__ring_grows)
 {
@@ -303,6 +312,145 @@ START_TEST(test_tracker__full_behind_one_stuck_record)
 	tracker_start(&t, 5);
 	ck_assert(!tracker_full(&t));
 	tracker_release(&t);
+}
+END_TEST
+
+/* ---- memory ---- */
+
+enum { STUCK_TRACKERS = 32, STUCK_BEHIND = 1000000 };
+
+/* A million settled behind one stuck record take what one record does; and 32 such partitions no more than 32 records. */
+START_TEST(test_tracker__what_settled_behind_a_stuck_record_takes_nothing)
+{
+	static struct tracker trackers[STUCK_TRACKERS];
+	uint64_t stuck[STUCK_TRACKERS];
+	size_t bytes = 0;
+
+	for (int i = 0; i < STUCK_TRACKERS; i++) {
+		struct tracker *t = &trackers[i];
+		int behind = i == 0 ? STUCK_BEHIND : STUCK_BEHIND / STUCK_TRACKERS;
+		tracker_init(t);
+		tracker_start(t, 0);
+		stuck[i] = enter(t, 0, 7);
+		uint64_t last = enter(t, 1, 0);
+		for (int j = 2; j < behind; j++) {
+			uint64_t next = enter(t, j, 0);
+			tracker_settle(t, last);
+			last = next;
+		}
+		tracker_settle(t, last);
+		bytes += tracker_bytes(t);
+		EXPECT(tracker_bytes(t) <= TRACKER_BYTES_MIN, "%zu bytes hold one unsettled record", tracker_bytes(t));
+		ck_assert_int_eq(tracker_committable(t), 0);
+	}
+	EXPECT(bytes <= STUCK_TRACKERS * (size_t)TRACKER_BYTES_MIN, "%zu bytes hold 32 unsettled records", bytes);
+	for (int i = 0; i < STUCK_TRACKERS; i++) {
+		int64_t timestamp_us = 0;
+		ck_assert(tracker_oldest_timestamp(&trackers[i], &timestamp_us) && timestamp_us == 7);
+		tracker_settle(&trackers[i], stuck[i]);
+		ck_assert_int_eq(tracker_committable(&trackers[i]),
+				 i == 0 ? STUCK_BEHIND : STUCK_BEHIND / STUCK_TRACKERS);
+		tracker_release(&trackers[i]);
+	}
+}
+END_TEST
+
+/* What a burst needed is given back as the burst settles, and by a new reading. */
+START_TEST(test_tracker__shrinks_when_drained)
+{
+	enum { BURST = 100000 };
+	static uint64_t tickets[BURST];
+	struct tracker t;
+
+	tracker_init(&t);
+	for (int round = 0; round < 2; round++) {
+		tracker_start(&t, round * BURST);
+		for (int i = 0; i < BURST; i++)
+			tickets[i] = enter(&t, round * BURST + i, 0);
+		ck_assert_uint_gt(tracker_bytes(&t), BURST * sizeof(struct tracker_entry));
+		expect_bytes(&t, "burst");
+		for (int i = BURST; round == 0 && i-- > 0;) { /* the newest first: none leaves at the front */
+			tracker_settle(&t, tickets[i]);
+			expect_bytes(&t, "settling");
+		}
+		if (round == 0)
+			ck_assert_int_eq(tracker_committable(&t), BURST);
+	}
+	tracker_start(&t, 0);
+	ck_assert_uint_eq(tracker_bytes(&t), TRACKER_BYTES_MIN);
+	tracker_release(&t);
+}
+END_TEST
+
+/* Long lives: most records settle soon, out of order, some stay for a hundred thousand others. The oracle is the list of
+ * what is unsettled. */
+START_TEST(test_tracker__long_lives_with_stuck_records)
+{
+	enum { LIFE = 100000, SOON_MAX = 600, STUCK_MAX = 300 };
+	uint64_t seed = base_seed() + (uint64_t)_i;
+	struct prng random = prng_of(seed);
+	struct model_entry soon[SOON_MAX], stuck[STUCK_MAX];
+	size_t soon_count = 0, stuck_count = 0, soon_most = 1 + prng_below(&random, SOON_MAX);
+	struct tracker t;
+	int64_t offset = 0;
+	char where[64];
+
+	tracker_init(&t);
+	tracker_start(&t, 0);
+	for (int step = 0; step < LIFE; step++) {
+		snprintf(where, sizeof(where), "DW_TEST_SEED=%" PRIu64 " step %d", seed, step);
+		offset += prng_below(&random, 10) ? 0 : 3;
+		struct model_entry one = {offset, step, enter(&t, offset, step), false};
+		offset++;
+		if (prng_below(&random, 500) == 0 && stuck_count < STUCK_MAX)
+			stuck[stuck_count++] = one;
+		else
+			soon[soon_count++] = one;
+		if (soon_count == soon_most) {
+			for (size_t left = 1 + prng_below(&random, soon_count); left > 0; left--) {
+				size_t at = prng_below(&random, soon_count);
+				tracker_settle(&t, soon[at].ticket);
+				soon[at] = soon[--soon_count];
+			}
+		}
+		if (stuck_count > 0 && prng_below(&random, 700) == 0) {
+			size_t at = prng_below(&random, stuck_count);
+			tracker_settle(&t, stuck[at].ticket);
+			stuck[at] = stuck[--stuck_count];
+		}
+		if (step % 50)
+			continue;
+		const struct model_entry *oldest = NULL;
+		for (size_t i = 0; i < soon_count + stuck_count; i++) {
+			const struct model_entry *each = i < soon_count ? &soon[i] : &stuck[i - soon_count];
+			if (!oldest || each->offset < oldest->offset)
+				oldest = each;
+		}
+		int64_t timestamp_us = -1;
+		EXPECT(tracker_committable(&t) == (oldest ? oldest->offset : offset), "%s: committable %" PRId64, where,
+		       tracker_committable(&t));
+		EXPECT(tracker_oldest_timestamp(&t, &timestamp_us) == (oldest != NULL), "%s: oldest timestamp", where);
+		EXPECT(!oldest || timestamp_us == oldest->timestamp_us, "%s: timestamp %" PRId64, where, timestamp_us);
+		EXPECT(tracker_unsettled(&t) == soon_count + stuck_count, "%s: %zu unsettled", where,
+		       tracker_unsettled(&t));
+		expect_bytes(&t, where);
+	}
+	tracker_release(&t);
+}
+END_TEST
+
+/* An entry that has moved up is found where it is, and no other one for it. */
+START_TEST(test_tracker__settling_what_was_squeezed_out_is_a_bug)
+{
+	struct tracker t;
+	tracker_init(&t);
+	tracker_start(&t, 0);
+	enter(&t, 0, 0);
+	uint64_t ticket = enter(&t, 1, 0);
+	tracker_settle(&t, ticket);
+	for (int i = 2; i < 10 * TRACKER_ENTRIES_MIN; i++)
+		tracker_settle(&t, enter(&t, i, 0));
+	tracker_settle(&t, ticket);
 }
 END_TEST
 
@@ -556,6 +704,10 @@ int main(void)
 	tcase_add_loop_test(tc, test_tracker__random_lives, 0, 20);
 	tcase_add_test(tc, test_tracker__ring_grows);
 	tcase_add_test(tc, test_tracker__full_behind_one_stuck_record);
+	tcase_add_test(tc, test_tracker__what_settled_behind_a_stuck_record_takes_nothing);
+	tcase_add_test(tc, test_tracker__shrinks_when_drained);
+	tcase_add_loop_test(tc, test_tracker__long_lives_with_stuck_records, 0, 10);
+	tcase_add_test_raise_signal(tc, test_tracker__settling_what_was_squeezed_out_is_a_bug, SIGABRT);
 	tcase_add_test(tc, test_tracker__full_at_a_limit_of_its_own);
 	tcase_add_test(tc, test_tracker__starts_with_nothing_to_commit_but_its_position);
 	tcase_add_test(tc, test_tracker__holes_count_as_settled_once_passed);

@@ -62,7 +62,7 @@ void intake_record(struct consumer *c, const struct kafka_record *k)
 	uint64_t ticket;
 	if (!tracker_enter(&p->tracker, k->offset, k->timestamp_us, &ticket))
 		return;
-	tracker_fingerprint(&p->tracker, ticket, print.hash, k->producers_time);
+	tracker_fingerprint(&p->tracker, &print);
 	c->tally.consumed++;
 	p->unreadable = -1;
 	FAIL_POINT(after_track);
