@@ -17,6 +17,8 @@
 
 #define S(text) SLICE_LITERAL(text)
 
+enum { POOL_BYTES = 1 << 20 };
+
 /* librdkafka's judgement of properties, which starts threads: it has assertions of its own. */
 int kafka_settings_check(const struct kafka_settings *s, char *error, size_t error_size)
 {
@@ -172,7 +174,7 @@ static void carry(struct result *o)
 	const uint8_t key[16] = {0};
 	tracker_init(&tracker);
 	tracker_start(&tracker, 0);
-	record_pool_init(&pool);
+	record_pool_init(&pool, POOL_BYTES);
 	partition_init(&partition, "events", 0, false);
 	partition_assign(&partition);
 	batch_init(&batch, BATCH);

@@ -8,6 +8,8 @@
 
 #define S(text) SLICE_LITERAL(text)
 
+enum { POOL_BYTES = 1 << 20 };
+
 static bool inside(const struct record *r, const void *p, size_t len)
 {
 	const char *from = (const char *)r, *at = p;
@@ -73,7 +75,7 @@ START_TEST(test_record__holds_copies_of_everything)
 				       .headers = headers,
 				       .header_count = 4};
 
-	record_pool_init(&pool);
+	record_pool_init(&pool, POOL_BYTES);
 	struct record *r = record_new(&pool, &k, &event);
 	memset(key, 'x', sizeof(key));
 	memset(value, 'x', sizeof(value));
@@ -121,7 +123,7 @@ START_TEST(test_record__null_and_empty_stay_apart)
 	struct record_pool pool;
 	struct kafka_record k = {.topic = "events", .offset = 1, .timestamp_us = -1};
 
-	record_pool_init(&pool);
+	record_pool_init(&pool, POOL_BYTES);
 	struct record *tombstone = record_new(&pool, &k, NULL);
 	ck_assert(!slice_present(tombstone->key) && !slice_present(tombstone->value));
 	ck_assert_int_eq(tombstone->source.timestamp_us, -1);
@@ -147,7 +149,7 @@ START_TEST(test_record__the_rest_is_zero)
 	struct record_pool pool;
 	struct kafka_record k = kafka_record_of(10);
 
-	record_pool_init(&pool);
+	record_pool_init(&pool, POOL_BYTES);
 	struct record *r = record_new(&pool, &k, NULL);
 	memset((char *)r + offsetof(struct record, owner), 0x5a,
 	       offsetof(struct record, block_size) - offsetof(struct record, owner));
@@ -182,7 +184,7 @@ START_TEST(test_record__blocks_by_class)
 	struct record_pool pool;
 	size_t block = RECORD_CLASS_MIN;
 
-	record_pool_init(&pool);
+	record_pool_init(&pool, POOL_BYTES);
 	ck_assert_uint_lt(sizeof(struct record), RECORD_CLASS_MIN);
 	for (int class = 0; class < RECORD_CLASSES; class ++, block *= 2) {
 		struct kafka_record fits = kafka_record_of(value_for(block)),
@@ -208,7 +210,7 @@ START_TEST(test_record__blocks_are_used_again_within_their_class)
 	struct record_pool pool;
 	struct kafka_record small = kafka_record_of(1), large = kafka_record_of(5000), larger = kafka_record_of(6000);
 
-	record_pool_init(&pool);
+	record_pool_init(&pool, POOL_BYTES);
 	struct record *a = record_new(&pool, &small, NULL), *b = record_new(&pool, &large, NULL);
 	ck_assert_uint_eq(a->block_size, 512);
 	ck_assert_uint_eq(b->block_size, 8192);
@@ -243,7 +245,7 @@ START_TEST(test_record__a_steady_load_stays_within_its_blocks)
 	struct record *records[LIVE], *known[LIVE];
 	struct kafka_record k = kafka_record_of(700);
 
-	record_pool_init(&pool);
+	record_pool_init(&pool, POOL_BYTES);
 	for (int i = 0; i < LIVE; i++)
 		known[i] = records[i] = record_new(&pool, &k, NULL);
 	for (int round = 0; round < 1000; round++) {
@@ -271,7 +273,7 @@ START_TEST(test_record__big_blocks_go_back_to_the_allocator)
 	struct record_pool pool;
 	struct kafka_record big = kafka_record_of(200 * 1024);
 
-	record_pool_init(&pool);
+	record_pool_init(&pool, POOL_BYTES);
 	struct record *r = record_new(&pool, &big, NULL);
 	ck_assert_uint_eq(r->block_size, sizeof(struct record) + 200 * 1024);
 	ck_assert_uint_eq(pool.live_bytes, r->block_size);
@@ -284,11 +286,54 @@ START_TEST(test_record__big_blocks_go_back_to_the_allocator)
 }
 END_TEST
 
+static size_t kept_bytes(const struct record_pool *p)
+{
+	size_t bytes = 0;
+	for (int class = 0; class < RECORD_CLASSES; class++)
+		for (const struct record *r = p->free[class]; r; r = r->next)
+			bytes += (size_t)RECORD_CLASS_MIN << class;
+	return bytes;
+}
+
+/* One size after the other fills the pool: what was kept of the sizes before gives way. */
+START_TEST(test_record__sizes_that_change_stay_within_one_limit)
+{
+	static struct record *records[POOL_BYTES / RECORD_CLASS_MIN];
+	static char value[RECORD_CLASS_MIN << (RECORD_CLASSES - 1)];
+	struct record_pool pool;
+
+	record_pool_init(&pool, POOL_BYTES);
+	for (int round = 0; round < 3 * RECORD_CLASSES; round++) {
+		size_t size = (size_t)RECORD_CLASS_MIN << (round * 5 % RECORD_CLASSES), count = 0;
+		struct kafka_record k = {.topic = "events", .value = {value, size - sizeof(struct record)}};
+		for (; pool.live_bytes + size <= POOL_BYTES; count++) {
+			records[count] = record_new(&pool, &k, NULL);
+			ck_assert_uint_eq(records[count]->block_size, size);
+			ck_assert_uint_eq(kept_bytes(&pool), pool.kept_bytes);
+			ck_assert_uint_le(pool.live_bytes + kept_bytes(&pool), POOL_BYTES);
+		}
+		for (size_t i = 0; i < count; i++)
+			record_free(&pool, records[i]);
+		ck_assert_uint_eq(kept_bytes(&pool), POOL_BYTES); /* and a steady load allocates nothing */
+	}
+	/* What is in flight may be more; it is not kept. */
+	struct kafka_record k = {.topic = "events", .value = {value, 1000}};
+	for (size_t i = 0; i < POOL_BYTES / RECORD_CLASS_MIN; i++)
+		records[i] = record_new(&pool, &k, NULL);
+	ck_assert_uint_gt(pool.live_bytes, POOL_BYTES);
+	ck_assert_uint_eq(kept_bytes(&pool), 0);
+	for (size_t i = 0; i < POOL_BYTES / RECORD_CLASS_MIN; i++)
+		record_free(&pool, records[i]);
+	ck_assert_uint_le(kept_bytes(&pool), POOL_BYTES);
+	record_pool_release(&pool);
+}
+END_TEST
+
 START_TEST(test_record__releasing_the_pool_with_a_live_record_is_a_bug)
 {
 	struct record_pool pool;
 	struct kafka_record k = kafka_record_of(1);
-	record_pool_init(&pool);
+	record_pool_init(&pool, POOL_BYTES);
 	(void)record_new(&pool, &k, NULL);
 	record_pool_release(&pool);
 }
@@ -301,7 +346,7 @@ START_TEST(test_record__the_first_refusal_stays)
 	struct record_pool pool;
 	struct kafka_record k = kafka_record_of(1);
 
-	record_pool_init(&pool);
+	record_pool_init(&pool, POOL_BYTES);
 	struct record *r = record_new(&pool, &k, NULL);
 	ck_assert(!record_is_dead_letter(r));
 	record_refuse(r, ERROR_ORDER_CONFLICT, "partner_id", "another partner");
@@ -324,7 +369,7 @@ START_TEST(test_record__refusals_are_cut_to_fit)
 
 	memset(text, 'm', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';
-	record_pool_init(&pool);
+	record_pool_init(&pool, POOL_BYTES);
 	struct record *r = record_new(&pool, &k, NULL);
 	record_refuse(r, ERROR_UNKNOWN_FIELD, text, text);
 	ck_assert_uint_eq(strlen(r->refusal->field), sizeof(r->refusal->field) - 1);
@@ -389,6 +434,7 @@ int main(void)
 	tcase_add_test(tc, test_record__blocks_by_class);
 	tcase_add_test(tc, test_record__blocks_are_used_again_within_their_class);
 	tcase_add_test(tc, test_record__a_steady_load_stays_within_its_blocks);
+	tcase_add_test(tc, test_record__sizes_that_change_stay_within_one_limit);
 	tcase_add_test(tc, test_record__big_blocks_go_back_to_the_allocator);
 	tcase_add_test_raise_signal(tc, test_record__releasing_the_pool_with_a_live_record_is_a_bug, SIGABRT);
 	tcase_add_test(tc, test_record__the_first_refusal_stays);

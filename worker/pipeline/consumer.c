@@ -400,7 +400,7 @@ int consumer_start(const struct consumer_settings *s, int index, struct consumer
 		return -1;
 	}
 	c->decoder = event_decoder_new(&(struct event_decoder_options){.refuse_unknown = s->refuse_unknown_members});
-	record_pool_init(&c->pool);
+	record_pool_init(&c->pool, s->pool_bytes_max);
 	mutex_init(&c->inbox.lock);
 	cond_init(&c->inbox.filled);
 	char name[16];

@@ -26,6 +26,7 @@ struct consumer_settings {
 	int commit_interval_ms;
 	int rebalance_drain_ms;
 	struct budget *budget;
+	size_t pool_bytes_max; /* what its record pool may hold: its part of the budget */
 	struct dispatch *dispatch;
 	struct outbox *outbox;
 	struct keeper *keeper;

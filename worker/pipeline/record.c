@@ -63,9 +63,10 @@ static int class_of(size_t size)
 	return -1;
 }
 
-void record_pool_init(struct record_pool *p)
+void record_pool_init(struct record_pool *p, size_t bytes_max)
 {
 	memset(p, 0, sizeof(*p));
+	p->bytes_max = bytes_max;
 }
 
 void record_pool_release(struct record_pool *p)
@@ -99,17 +100,36 @@ static size_t bytes_needed(const struct kafka_record *k, const struct event *eve
 	return event ? size + event_strings_size(event) : size;
 }
 
+static bool has_room(const struct record_pool *p, size_t size)
+{
+	return p->live_bytes + p->kept_bytes + size <= p->bytes_max;
+}
+
+static struct record *take_kept(struct record_pool *p, int class)
+{
+	struct record *r = p->free[class];
+	p->free[class] = r->next;
+	p->kept_bytes -= (size_t)RECORD_CLASS_MIN << class;
+	return r;
+}
+
+/* Kept blocks of other sizes give way, the largest first. */
+static struct record *new_block(struct record_pool *p, size_t size)
+{
+	for (int class = RECORD_CLASSES - 1; class >= 0; class--) {
+		while (p->free[class] && !has_room(p, size))
+			free(take_kept(p, class));
+	}
+	struct record *r = malloc(size);
+	ENSURE(r);
+	return r;
+}
+
 static struct record *take_block(struct record_pool *p, size_t size)
 {
 	int class = class_of(size);
 	size_t block_size = class < 0 ? size : (size_t)RECORD_CLASS_MIN << class;
-	struct record *r = class < 0 ? NULL : p->free[class];
-	if (r) {
-		p->free[class] = r->next;
-	} else {
-		r = malloc(block_size);
-		ENSURE(r);
-	}
+	struct record *r = class >= 0 && p->free[class] ? take_kept(p, class) : new_block(p, block_size);
 	memset(r, 0, sizeof(*r));
 	r->block_size = block_size;
 	p->live++;
@@ -144,10 +164,11 @@ void record_free(struct record_pool *p, struct record *r)
 	p->live_bytes -= r->block_size;
 	free(r->refusal);
 	int class = class_of(r->block_size);
-	if (class < 0) {
+	if (class < 0 || !has_room(p, r->block_size)) {
 		free(r);
 		return;
 	}
 	r->next = p->free[class];
 	p->free[class] = r;
+	p->kept_bytes += r->block_size;
 }

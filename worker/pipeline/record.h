@@ -86,9 +86,10 @@ void record_list_join(struct record_list *list, struct record_list *from);
 struct record *record_list_take(struct record_list *list); /* NULL when empty */
 
 /*
- * Blocks by size class, from 512 bytes doubling to 128 KiB; larger ones are the allocator's. Blocks that
- * come back are kept, so a steady load allocates nothing; what is kept is bounded by what was in
- * flight at once. Thread: one consumer's.
+ * Blocks by size class, from 512 bytes doubling to 128 KiB; larger ones are the allocator's. Blocks that come back are
+ * kept, so a steady load allocates nothing. What is kept and in flight together stays within `bytes_max`, whatever sizes
+ * were in flight before: beyond it a block goes back to the allocator, and those of other sizes make room for a new one.
+ * What is in flight alone may be more. Thread: one consumer's.
  */
 enum { RECORD_CLASSES = 9, RECORD_CLASS_MIN = 512 };
 
@@ -96,9 +97,11 @@ struct record_pool {
 	struct record *free[RECORD_CLASSES];
 	size_t live;       /* records handed out: what is in flight, counted where it lives */
 	size_t live_bytes;
+	size_t kept_bytes;
+	size_t bytes_max;
 };
 
-void record_pool_init(struct record_pool *p);
+void record_pool_init(struct record_pool *p, size_t bytes_max);
 void record_pool_release(struct record_pool *p); /* all blocks must be back */
 
 /*
