@@ -298,6 +298,7 @@ static rd_kafka_topic_partition_list_t *list_partitions(rd_kafka_t *client, cons
 static rd_kafka_t *open_consumer(const char *brokers, const char *group)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	set(conf, "receive.message.max.bytes", "1000000000"); /* which also bounds what a zstd batch inflates to */
 	set(conf, "group.id", group);
 	set(conf, "enable.auto.commit", "false");
 	set(conf, "enable.partition.eof", "true");

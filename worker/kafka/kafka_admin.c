@@ -275,8 +275,10 @@ static bool take_message(struct kafka_admin *a, struct reading *r, const rd_kafk
 {
 	if (kafka_is_damage(m->err) && is_of(r, m)) {
 		/* The broker is there and no time mends it; what librdkafka returns behind it is not to be believed. */
-		snprintf(a->error, sizeof(a->error), "%s[%" PRId32 "]: the log can't be read at offset %" PRId64
-			 ": %.200s", r->topic, r->partition, r->next, rd_kafka_message_errstr(m));
+		char reason[256];
+		kafka_unreadable_reason(a->rk, m, reason, sizeof(reason));
+		snprintf(a->error, sizeof(a->error), "%s[%" PRId32 "]: the log can't be read at offset %" PRId64 ": %s",
+			 r->topic, r->partition, r->next, reason);
 		r->damaged = true;
 		return false;
 	}

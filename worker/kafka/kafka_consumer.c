@@ -299,8 +299,8 @@ static void out_of_range(struct kafka_consumer *c, struct slot *s, const char *t
 static void unreadable(struct kafka_consumer *c, struct slot *s, const char *topic, const rd_kafka_message_t *m,
 		       struct kafka_event *event)
 {
-	trouble(event, m);
 	event->kind = KAFKA_UNREADABLE;
+	kafka_unreadable_reason(c->rk, m, event->error, sizeof(event->error));
 	event->end = (struct kafka_partition){topic, m->partition, s->position};
 	kafka_consumer_stop(c, &event->end, 1);
 }

@@ -34,6 +34,10 @@ bool kafka_handle_free(rd_kafka_t *rk, int flags, int timeout_ms);
  * below what was asked for; and librdkafka does not stop there. */
 bool kafka_is_damage(rd_kafka_resp_err_t err);
 
+/* Why what `m` tells of can't be read. A batch whose checksum is right and that can't be inflated is as its publisher sent
+ * it: then the client's limit is named, too. */
+void kafka_unreadable_reason(rd_kafka_t *rk, const rd_kafka_message_t *m, char *reason, size_t reason_size);
+
 /* Borrows key, value and time of `message`; headers, name and value borrowed too, go to *headers, an array that
  * grows as needed and is reused (free(3) it in the end). `topic` is what the record is to name. */
 struct kafka_record kafka_record_of(const rd_kafka_message_t *message, const char *topic, struct header **headers,

@@ -37,6 +37,13 @@ struct fixed {
  * gets nothing until those before it are read to their end: a backlog's last partition would stand still for all of
  * that time. With a 32nd part of FETCH_BYTES each, 32 partitions of a broker are read side by side, as long as the
  * publishers' batches, compressed, are no larger: a larger one is sent for the first partition of an answer only.
+ *
+ * A batch is inflated as a whole, to whatever its publisher packed into it: Kafka's own consumer has no limit for that, nor
+ * has librdkafka but for zstd, where receive.message.max.bytes is one; and as it tries buffers that grow threefold when
+ * the size is not told, which of Java's publishers it never is, a third of it is what is sure to be read. So it stands at
+ * what is still less than the 1.2 GB that the first bytes of an HTTP server's answer would be taken for. Memory is not
+ * bounded by it but by what publishers pack: measured, 205 MB for a batch of 90 MB, which back-pressure lets be fetched
+ * anew before the first one is gone.
  */
 static const struct fixed defaults[] = {
 	{KAFKA_BOTH, "client.id", "delivery-worker"},
@@ -49,6 +56,7 @@ static const struct fixed defaults[] = {
 	{KAFKA_CONSUMER, "queued.min.messages", "10000"},
 	{KAFKA_CONSUMER, "queued.max.messages.kbytes", "4096"},
 	{KAFKA_CONSUMER, "fetch.message.max.bytes", "65536"},
+	{KAFKA_CONSUMER, "receive.message.max.bytes", "1000000000"},
 	{KAFKA_CONSUMER, "fetch.wait.max.ms", "100"},
 	{KAFKA_CONSUMER, "check.crcs", "true"}, /* brokers hand out what the disk has; an amount may differ by a bit */
 	{KAFKA_PRODUCER, "linger.ms", "5"},
@@ -392,6 +400,30 @@ bool kafka_is_damage(rd_kafka_resp_err_t err)
 	default:
 		return false;
 	}
+}
+
+/* Whether `rk` compares checksums; `*limit`: its receive.message.max.bytes. */
+static bool checks_batches(rd_kafka_t *rk, int64_t *limit)
+{
+	char checks[8] = "";
+	size_t size = sizeof(checks);
+	const rd_kafka_conf_t *conf = rd_kafka_conf(rk);
+
+	*limit = number_of(conf, "receive.message.max.bytes");
+	return rd_kafka_conf_get(conf, "check.crcs", checks, &size) == RD_KAFKA_CONF_OK && !strcmp(checks, "true");
+}
+
+void kafka_unreadable_reason(rd_kafka_t *rk, const rd_kafka_message_t *m, char *reason, size_t reason_size)
+{
+	const char *text = rd_kafka_message_errstr(m);
+	int64_t limit;
+
+	if (m->err == RD_KAFKA_RESP_ERR__BAD_COMPRESSION && checks_batches(rk, &limit))
+		snprintf(reason, reason_size,
+			 "%.110s: its checksum is right; perhaps kafka.receive.message.max.bytes=%" PRId64
+			 " is below three times what it inflates to", text, limit);
+	else
+		snprintf(reason, reason_size, "%s", text);
 }
 
 static size_t read_headers(const rd_kafka_headers_t *from, struct header **headers, size_t *capacity)
