@@ -303,7 +303,8 @@ class StartupTest(unittest.TestCase):
         scene = self.scene()
         lines = self.check(scene, 0)
         self.assertEqual(set(lines), {"configuration", "librdkafka", f"kafka topic {scene.topic}",
-            f"kafka topic {scene.deferred}", f"kafka topic {scene.dlq}", "postgresql", "postgresql schema", "redis",
+            f"kafka topic {scene.deferred}", f"kafka topic {scene.dlq}", "postgresql", "postgresql schema",
+            "postgresql privileges", "redis",
             "http"})
 
     def test_startup__check_offline_asks_nobody(self):

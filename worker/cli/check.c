@@ -4,6 +4,7 @@
 #include "worker/gate/gate.h"
 #include "worker/kafka/kafka.h"
 #include "worker/ledger/migrate.h"
+#include "worker/ledger/privileges.h"
 #include "worker/observe/http.h"
 
 #include <inttypes.h>
@@ -13,6 +14,7 @@
 enum {
 	KAFKA_TIMEOUT_MS = 10000, /* for one answer; a first connection may meet a broker that is being replaced */
 	DETAIL_MAX = 640,
+	LACKING_MAX = 2048, /* privileges, if it is all of them */
 };
 
 /* What was found, a line each: printed as it comes, for people; gathered, for machines. */
@@ -27,7 +29,7 @@ static void say(struct report *r, bool ok, const char *name, const char *format,
 
 static void say(struct report *r, bool ok, const char *name, const char *format, ...)
 {
-	char detail[DETAIL_MAX];
+	char detail[LACKING_MAX];
 	va_list arguments;
 	va_start(arguments, format);
 	vsnprintf(detail, sizeof(detail), format, arguments);
@@ -200,6 +202,14 @@ static void check_session(struct report *r, const struct options *o, struct pg *
 	if (result != PG_OK || pooled) /* the search path is the session's, too */
 		return;
 
+	/* First: a schema that may not be used looks like one that is not there. */
+	char lacking[LACKING_MAX];
+	bool missing = false;
+	result = ledger_privileges(pg, o->pg_schema, &missing, lacking, sizeof(lacking));
+	if (result != PG_OK || missing) {
+		say(r, false, "postgresql privileges", "%s", missing ? lacking : pg_error(pg));
+		return;
+	}
 	result = ledger_schema_fit(pg, &fit, &version);
 	if (result != PG_OK) {
 		say(r, false, "postgresql schema", "%s", pg_error(pg));
@@ -207,6 +217,8 @@ static void check_session(struct report *r, const struct options *o, struct pg *
 	}
 	ledger_schema_explain(fit, version, o->pg_schema, text, sizeof(text));
 	say(r, fit == SCHEMA_FITS, "postgresql schema", "%s", text);
+	if (fit == SCHEMA_FITS)
+		say(r, true, "postgresql privileges", "all that run needs");
 }
 
 static void check_postgresql(struct report *r, const struct options *o)

@@ -1,6 +1,7 @@
 #include "worker/ledger/store.h"
 
 #include "worker/ledger/migrate.h"
+#include "worker/ledger/privileges.h"
 #include "worker/ledger/rules_store.h"
 #include "worker/ledger/store_internal.h"
 
@@ -188,6 +189,18 @@ static enum store_result register_witness(struct store *s, const struct history_
 	return STORE_OK;
 }
 
+/* Also of what only a bad day needs, so that it shows on a good one. What is taken away under a session is the error of
+ * the statement that misses it. */
+static enum store_result check_privileges(struct store *s, struct pg *pg)
+{
+	bool missing = false;
+	enum pg_result r = ledger_privileges(pg, s->settings.schema, &missing, s->error, sizeof(s->error));
+	if (r == PG_OK)
+		return missing ? STORE_UNUSABLE : STORE_OK;
+	snprintf(s->error, sizeof(s->error), "%s", pg_error(pg));
+	return r == PG_RETRY ? STORE_RETRY : STORE_UNUSABLE;
+}
+
 /*
  * Once a connection: these can't change under it, since a backend belongs to one postmaster, and a
  * restored or promoted server is another one (the timeline is looked at again by each batch).
@@ -247,7 +260,9 @@ enum store_result store_session(struct store *s)
 	enum pg_result r = pg_connect(&s->pg_settings, &s->pg, s->error, sizeof(s->error));
 	if (r != PG_OK)
 		return r == PG_RETRY ? STORE_RETRY : STORE_UNUSABLE;
-	enum store_result compared = compare_with_known(s);
+	enum store_result compared = check_privileges(s, s->pg);
+	if (compared == STORE_OK)
+		compared = compare_with_known(s);
 	/* Without the comparison the connection is not to be used: next time anew. */
 	if (compared != STORE_OK && s->pg) {
 		pg_close(s->pg);
@@ -302,6 +317,12 @@ enum store_result store_check_schema(struct store *s)
 	enum pg_result r = pg_connect(&s->pg_settings, &pg, s->error, sizeof(s->error));
 	if (r != PG_OK)
 		return r == PG_RETRY ? STORE_RETRY : STORE_UNUSABLE;
+	/* First: a schema that may not be used looks like one that is not there. */
+	enum store_result privileged = check_privileges(s, pg);
+	if (privileged != STORE_OK) {
+		pg_close(pg);
+		return privileged;
+	}
 	enum schema_fit fit;
 	int found = 0;
 	r = ledger_schema_fit(pg, &fit, &found);
