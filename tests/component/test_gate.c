@@ -601,17 +601,17 @@ START_TEST(test_gate__authenticates_and_never_tells_the_password)
 	struct gate_settings settings = {.url = url, .prefix = "t:", .timeout_ms = TIMEOUT_MS, .dedup_ttl_s = TTL_S};
 	command("ACL SETUSER ana on >hunter2 ~* +@all");
 	snprintf(url, sizeof(url), "redis://ana:hunter2@127.0.0.1:%d", server.port);
-	ck_assert_msg(gate_probe(&settings, detail, sizeof(detail)) == 0, "%s", detail);
+	ck_assert_msg(gate_probe(&settings, true, detail, sizeof(detail)) == 0, "%s", detail);
 	command("CONFIG SET requirepass hunter1");
 	snprintf(url, sizeof(url), "redis://127.0.0.1:%d", server.port);
-	ck_assert_int_eq(gate_probe(&settings, detail, sizeof(detail)), -1);
+	ck_assert_int_eq(gate_probe(&settings, true, detail, sizeof(detail)), -1);
 	ck_assert_msg(strstr(detail, "NOAUTH") != NULL, "%s", detail);
 	snprintf(url, sizeof(url), "redis://:hunter1@127.0.0.1:%d", server.port);
-	ck_assert_msg(gate_probe(&settings, detail, sizeof(detail)) == 0, "%s", detail);
+	ck_assert_msg(gate_probe(&settings, true, detail, sizeof(detail)) == 0, "%s", detail);
 	ck_assert_msg(strstr(detail, "hunter") == NULL, "%s", detail);
 
 	snprintf(url, sizeof(url), "redis://ana:hunter3@127.0.0.1:%d", server.port);
-	ck_assert_int_eq(gate_probe(&settings, detail, sizeof(detail)), -1);
+	ck_assert_int_eq(gate_probe(&settings, true, detail, sizeof(detail)), -1);
 	ck_assert_msg(strstr(detail, "AUTH refused: WRONGPASS") && !strstr(detail, "hunter"), "%s", detail);
 	close_gate();
 	open_gate(url, GATE_LOCAL);
@@ -649,27 +649,55 @@ START_TEST(test_gate__probe_finds_what_is_unfit)
 {
 	char detail[512];
 	struct gate_settings settings = {.url = url, .prefix = "t:", .timeout_ms = TIMEOUT_MS, .dedup_ttl_s = TTL_S};
-	ck_assert_int_eq(gate_probe(&settings, detail, sizeof(detail)), 0);
+	ck_assert_int_eq(gate_probe(&settings, true, detail, sizeof(detail)), 0);
 	ck_assert_msg(strncmp(detail, "Redis ", 6) == 0 && strstr(detail, "hiredis"), "%s", detail);
 	command("CONFIG SET maxmemory 1");
-	ck_assert_int_eq(gate_probe(&settings, detail, sizeof(detail)), -1);
+	ck_assert_int_eq(gate_probe(&settings, true, detail, sizeof(detail)), -1);
 	ck_assert_msg(strstr(detail, "SADD refused: OOM") != NULL, "%s", detail);
 	command("CONFIG SET maxmemory 0");
 	command("ACL SETUSER default -eval");
-	ck_assert_int_eq(gate_probe(&settings, detail, sizeof(detail)), -1);
+	ck_assert_int_eq(gate_probe(&settings, true, detail, sizeof(detail)), -1);
 	ck_assert_msg(strstr(detail, "EVAL refused: NOPERM") != NULL, "%s", detail);
+	ck_assert_int_eq(gate_probe(&settings, false, detail, sizeof(detail)), 0); /* no partner has a limit */
 	private_redis_crash(&server);
-	ck_assert_int_eq(gate_probe(&settings, detail, sizeof(detail)), -1);
+	ck_assert_int_eq(gate_probe(&settings, true, detail, sizeof(detail)), -1);
 	ck_assert_msg(strstr(detail, "refused") != NULL, "%s", detail);
 	ck_assert(private_redis_launch(&server, "--cluster-enabled", "yes"));
 	snprintf(url, sizeof(url), "redis://127.0.0.1:%d", server.port);
-	ck_assert_int_eq(gate_probe(&settings, detail, sizeof(detail)), -1);
+	ck_assert_int_eq(gate_probe(&settings, true, detail, sizeof(detail)), -1);
 	ck_assert_msg(strstr(detail, "cluster") != NULL, "%s", detail);
 	char nodes[128];
 	snprintf(nodes, sizeof(nodes), "%s/nodes.conf", server.folder);
 	unlink(nodes);
 	settings.url = "";
-	ck_assert_int_eq(gate_probe(&settings, detail, sizeof(detail)), 0);
+	ck_assert_int_eq(gate_probe(&settings, true, detail, sizeof(detail)), 0);
+}
+END_TEST
+
+/* Just what the gate does, and each of it. */
+static const struct {
+	const char *command;
+	const char *refused; /* NULL: done without */
+} rights[] = {
+	{"sadd", "SADD"}, {"expire", "EXPIRE"}, {"smismember", "SMISMEMBER"}, {"script", "SCRIPT"}, {"eval", "EVAL"},
+	{"evalsha", "EVALSHA"}, {"info", NULL}, {"select", NULL}, {"client", NULL},
+};
+
+START_TEST(test_gate__probe_asks_for_what_is_needed_only)
+{
+	char detail[512], text[64];
+	struct gate_settings settings = {.url = url, .prefix = "t:", .timeout_ms = TIMEOUT_MS, .dedup_ttl_s = TTL_S};
+	const char *refused = rights[_i].refused;
+	snprintf(url, sizeof(url), "redis://127.0.0.1:%d", server.port);
+	snprintf(text, sizeof(text), "ACL SETUSER default -%s", rights[_i].command);
+	command(text);
+	ck_assert_msg(gate_probe(&settings, true, detail, sizeof(detail)) == (refused ? -1 : 0), "%s", detail);
+	if (refused) {
+		snprintf(text, sizeof(text), ": %s refused: NOPERM", refused);
+		ck_assert_msg(strstr(detail, text) != NULL, "%s", detail);
+	}
+	settings.dedup_ttl_s = 0;
+	ck_assert_msg(gate_probe(&settings, false, detail, sizeof(detail)) == 0, "%s", detail);
 }
 END_TEST
 
@@ -862,6 +890,7 @@ int main(void)
 	tcase_add_test(tc, test_gate__speaks_through_a_socket);
 	tcase_add_test(tc, test_gate__uses_the_database_of_the_url);
 	tcase_add_test(tc, test_gate__probe_finds_what_is_unfit);
+	tcase_add_loop_test(tc, test_gate__probe_asks_for_what_is_needed_only, 0, ROWS(rights));
 	tcase_add_test(tc, test_gate__dripping_redis_is_bound_by_the_deadline);
 	tcase_add_test(tc, test_gate__large_pipeline_reads_while_it_writes);
 	add(suite, tc);

@@ -175,7 +175,18 @@ static enum pg_result look_for_pooler(struct pg *idle, struct pg *busy, bool *po
 	return result;
 }
 
-static void check_session(struct report *r, const struct options *o, struct pg *pg, struct pg *second)
+/* Whether a limit is in force for some partner, by its own setting. */
+static enum pg_result ask_limits(struct pg *pg, bool *limits)
+{
+	struct pg_rows *rows = NULL;
+	enum pg_result result = pg_query(pg, "SELECT EXISTS (SELECT FROM partners WHERE per_second > 0)", NULL, &rows);
+	if (result == PG_OK)
+		*limits |= pg_integer(rows, 0, 0) != 0;
+	pg_rows_free(rows);
+	return result;
+}
+
+static void check_session(struct report *r, const struct options *o, struct pg *pg, struct pg *second, bool *limits)
 {
 	struct pg_rows *rows = NULL;
 	enum schema_fit fit;
@@ -217,11 +228,14 @@ static void check_session(struct report *r, const struct options *o, struct pg *
 	}
 	ledger_schema_explain(fit, version, o->pg_schema, text, sizeof(text));
 	say(r, fit == SCHEMA_FITS, "postgresql schema", "%s", text);
-	if (fit == SCHEMA_FITS)
-		say(r, true, "postgresql privileges", "all that run needs");
+	if (fit != SCHEMA_FITS)
+		return;
+	result = ask_limits(pg, limits);
+	say(r, result == PG_OK, "postgresql privileges", "%s", result == PG_OK ? "all that run needs" : pg_error(pg));
 }
 
-static void check_postgresql(struct report *r, const struct options *o)
+/* *limits: set where the database says that some partner has one. */
+static void check_postgresql(struct report *r, const struct options *o, bool *limits)
 {
 	/* As a worker's session, with its time limits: a check must end. */
 	const struct pg_settings settings = {
@@ -237,14 +251,14 @@ static void check_postgresql(struct report *r, const struct options *o)
 	    pg_connect(&settings, &second, error, sizeof(error)) != PG_OK)
 		say(r, false, "postgresql", "%s", error);
 	else
-		check_session(r, o, pg, second);
+		check_session(r, o, pg, second, limits);
 	pg_close(second);
 	pg_close(pg);
 }
 
 /* ---- the rest ---- */
 
-static void check_redis(struct report *r, const struct options *o)
+static void check_redis(struct report *r, const struct options *o, bool limits)
 {
 	const struct gate_settings settings = {
 		.url = o->redis_url,
@@ -254,7 +268,7 @@ static void check_redis(struct report *r, const struct options *o)
 		.rate_outage = (enum gate_outage_policy)o->rate_on_outage,
 	};
 	char detail[DETAIL_MAX];
-	bool ok = gate_probe(&settings, detail, sizeof(detail)) == 0;
+	bool ok = gate_probe(&settings, limits, detail, sizeof(detail)) == 0;
 	say(r, ok, "redis", "%s", detail);
 }
 
@@ -294,9 +308,10 @@ static int run_check(struct cli *cli)
 	check_configuration(&report, o);
 	check_kafka_library(&report, o);
 	if (!offline) {
+		bool limits = o->rate_partner_per_second > 0;
 		check_kafka(&report, o);
-		check_postgresql(&report, o);
-		check_redis(&report, o);
+		check_postgresql(&report, o, &limits);
+		check_redis(&report, o, limits);
 		check_http(&report, o);
 	}
 	json_put_close(&report.json, ']');

@@ -117,7 +117,9 @@ struct ability {
 	const char *argv[7];
 };
 
-enum { ABILITIES_MAX = 6 };
+enum { ABILITIES_MAX = 7 };
+
+#define NO_SCRIPT "0000000000000000000000000000000000000000" /* a digest that no script has */
 
 /*
  * Tries each command that will be needed, on keys of its own: a Redis that answers PING and refuses writes
@@ -137,8 +139,11 @@ static int try_abilities(struct redis *r, const char *prefix, bool marks, bool l
 		all[count++] = (struct ability){4, {"EXPIRE", set, "60", "NX"}};
 		all[count++] = (struct ability){3, {"SMISMEMBER", set, "probe"}};
 	}
-	if (limits)
+	if (limits) {
+		all[count++] = (struct ability){3, {"SCRIPT", "LOAD", gate_script}};
+		all[count++] = (struct ability){3, {"EVALSHA", NO_SCRIPT, "0"}};
 		all[count++] = (struct ability){7, {"EVAL", gate_script, "1", bucket, "1000", "1000", "1"}};
+	}
 
 	for (size_t i = 0; i < count; i++)
 		redis_append(r, all[i].argc, all[i].argv, NULL);
@@ -149,7 +154,8 @@ static int try_abilities(struct redis *r, const char *prefix, bool marks, bool l
 			snprintf(reason, reason_size, "%s", redis_error(r));
 			return -1;
 		}
-		if (reply.kind == REPLY_ERROR) {
+		/* EVALSHA may be given, then; the script itself is EVAL's. */
+		if (reply.kind == REPLY_ERROR && !redis_reply_is(&reply, "NOSCRIPT")) {
 			snprintf(reason, reason_size, "%s refused: %.100s", all[i].argv[0], reply.text.data);
 			return -1;
 		}
@@ -252,6 +258,7 @@ static struct slice info_field(struct slice info, const char *name)
 	return (struct slice){at, strcspn(at, "\r\n")};
 }
 
+/* What only INFO tells; the gate can do without it, so a Redis that refuses it is taken at its commands. */
 static int judge_info(struct redis *r, int64_t deadline_us, char *version, size_t version_size, char *reason,
                       size_t reason_size)
 {
@@ -261,16 +268,13 @@ static int judge_info(struct redis *r, int64_t deadline_us, char *version, size_
 		snprintf(reason, reason_size, "%s", redis_error(r));
 		return -1;
 	}
-	if (reply.kind != REPLY_TEXT) {
-		snprintf(reason, reason_size, "INFO refused: %.100s", reply.kind == REPLY_ERROR ? reply.text.data : "");
-		return -1;
-	}
-	struct slice number = info_field(reply.text, "redis_version:");
-	struct slice cluster = info_field(reply.text, "cluster_enabled:");
-	struct slice policy = info_field(reply.text, "maxmemory_policy:");
+	struct slice info = reply.kind == REPLY_TEXT ? reply.text : SLICE_LITERAL("");
+	struct slice number = info_field(info, "redis_version:");
+	struct slice cluster = info_field(info, "cluster_enabled:");
+	struct slice policy = info_field(info, "maxmemory_policy:");
 	if (!slice_present(number)) {
-		snprintf(reason, reason_size, "INFO names no redis_version");
-		return -1;
+		snprintf(version, version_size, "of unknown version and mode (INFO refused; 7.0 or later, no cluster)");
+		return 0;
 	}
 	snprintf(version, version_size, "%.*s, maxmemory-policy %.*s", (int)number.len, number.data, (int)policy.len,
 	         slice_present(policy) ? policy.data : "");
@@ -286,10 +290,10 @@ static int judge_info(struct redis *r, int64_t deadline_us, char *version, size_
 	return 0;
 }
 
-int gate_probe(const struct gate_settings *s, char *detail, size_t detail_size)
+int gate_probe(const struct gate_settings *s, bool limits, char *detail, size_t detail_size)
 {
 	struct redis_target target;
-	char name[300], reason[160], version[64] = "";
+	char name[300], reason[160], version[96] = "";
 	if (s->url[0] == '\0') {
 		snprintf(detail, detail_size, "not configured: no dedup, limits by replica");
 		return 0;
@@ -302,7 +306,8 @@ int gate_probe(const struct gate_settings *s, char *detail, size_t detail_size)
 	int64_t timeout_us = (int64_t)s->timeout_ms * 1000;
 	int result = -1;
 	if (r && judge_info(r, clock_mono_us() + timeout_us, version, sizeof(version), reason, sizeof(reason)) == 0 &&
-	    try_abilities(r, s->prefix, true, true, clock_mono_us() + timeout_us, reason, sizeof(reason)) == 0)
+	    try_abilities(r, s->prefix, s->dedup_ttl_s > 0, limits, clock_mono_us() + timeout_us, reason,
+	                  sizeof(reason)) == 0)
 		result = 0;
 	redis_close(r);
 	explicit_bzero(target.password, sizeof(target.password));

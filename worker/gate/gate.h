@@ -84,8 +84,9 @@ must_use enum gate_answer gate_admit(struct gate *g, struct gate_request *reques
 
 void gate_mark(struct gate *g, const struct history_epoch *epoch, const struct gate_mark *marks, size_t count);
 
-/* For `check`: connects, pings, and looks for what the gate needs (Redis >= 7.0, no cluster mode).
+/* For `check`: connects and tries each command that the gate will give, those of limits where some partner has one
+ * (`limits`); refuses what is known to be below Redis 7.0 or in cluster mode.
  * Returns: 0; -1; either way one line in `detail`. */
-must_use int gate_probe(const struct gate_settings *s, char *detail, size_t detail_size);
+must_use int gate_probe(const struct gate_settings *s, bool limits, char *detail, size_t detail_size);
 
 #endif

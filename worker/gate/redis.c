@@ -306,13 +306,16 @@ static int introduce(struct redis *r, const struct redis_target *t, int64_t dead
 		redis_append(r, 2, (const char *[]){"AUTH", t->password}, NULL);
 	else
 		redis_append(r, 1, (const char *[]){"PING"}, NULL);
-	char db[16];
-	snprintf(db, sizeof(db), "%d", t->db);
-	redis_append(r, 2, (const char *[]){"SELECT", db}, NULL);
 	/* For operators' CLIENT LIST; an ACL may refuse it. */
 	redis_append(r, 3, (const char *[]){"CLIENT", "SETNAME", "delivery-worker"}, NULL);
+	/* A connection begins in 0, and an ACL may refuse to select it. */
+	if (t->db) {
+		char db[16];
+		snprintf(db, sizeof(db), "%d", t->db);
+		redis_append(r, 2, (const char *[]){"SELECT", db}, NULL);
+	}
 
-	struct redis_reply first, second, third;
+	struct redis_reply first, named, selected;
 	if (redis_send(r, deadline_us) < 0 || redis_receive(r, deadline_us, &first) < 0)
 		return -1;
 	if (first.kind == REPLY_ERROR) {
@@ -321,13 +324,16 @@ static int introduce(struct redis *r, const struct redis_target *t, int64_t dead
 		         code < 64 ? (int)code : 64, first.text.data);
 		return -1;
 	}
-	if (redis_receive(r, deadline_us, &second) < 0)
+	if (redis_receive(r, deadline_us, &named) < 0)
 		return -1;
-	if (second.kind == REPLY_ERROR) {
-		snprintf(r->error, sizeof(r->error), "SELECT %d refused: %.120s", t->db, second.text.data);
+	if (!t->db)
+		return 0;
+	if (redis_receive(r, deadline_us, &selected) < 0)
 		return -1;
-	}
-	return redis_receive(r, deadline_us, &third);
+	if (selected.kind != REPLY_ERROR)
+		return 0;
+	snprintf(r->error, sizeof(r->error), "SELECT %d refused: %.120s", t->db, selected.text.data);
+	return -1;
 }
 
 struct redis *redis_connect(const struct redis_target *t, int timeout_ms, char *error, size_t error_size)
