@@ -4,7 +4,7 @@
 #     tests/deps.sh [build] [demo] [kafka] [test] [fuzz] [bench]      (build demo)
 #
 #     build   compiler and libraries            demo   build, servers, kcat
-#     kafka   Java and Maven for a real broker  test   demo, kafka, fuzz, check, jsonschema
+#     kafka   Java and Maven for a real broker  test   demo, kafka, fuzz, check, jsonschema, pgbouncer
 #     fuzz    clang and its runtimes            bench  valgrind and perf, for its profile
 #
 # The servers' packages start nothing: neither now nor at the next boot. Servers that are there already are left alone.
@@ -75,6 +75,7 @@ want_test() {
 	want_kafka
 	want check has_library check
 	want python3-jsonschema has_jsonschema
+	want pgbouncer test -x /usr/sbin/pgbouncer
 	want_fuzz
 	want git command -v git
 }
@@ -135,23 +136,25 @@ resolve() {
 
 install() {
 	local held=/usr/sbin/policy-rc.d no_cluster=/etc/postgresql-common/createcluster.d/delivery-worker.conf
-	local had_redis=yes script
+	local had_redis=yes had_pgbouncer=yes script
 	command -v redis-server >/dev/null || had_redis=no
+	[ -x /usr/sbin/pgbouncer ] || had_pgbouncer=no
 	# One shell as root for all of it: its trap takes back what holds the servers, whatever happens.
 	# shellcheck disable=SC2016
 	script='
-		held=$1 no_cluster=$2 had_redis=$3
-		shift 3
+		held=$1 no_cluster=$2 had_redis=$3 had_pgbouncer=$4
+		shift 4
 		trap '\''[ -z "${placed:-}" ] || rm -f "$held"; rm -f "$no_cluster"'\'' EXIT
 		[ -e "$held" ] || { printf "#!/bin/sh\nexit 101\n" >"$held"; chmod 755 "$held"; placed=yes; }
 		mkdir -p "${no_cluster%/*}"
 		echo "create_main_cluster = false" >"$no_cluster"
 		export DEBIAN_FRONTEND=noninteractive
 		apt-get -q -y install --no-install-recommends "$@"
-		if [ "$had_redis" = no ] && command -v systemctl >/dev/null; then
-			systemctl disable redis-server >/dev/null 2>&1 || true
+		if command -v systemctl >/dev/null; then
+			[ "$had_redis" = yes ] || systemctl disable redis-server >/dev/null 2>&1 || true
+			[ "$had_pgbouncer" = yes ] || systemctl disable pgbouncer >/dev/null 2>&1 || true
 		fi'
-	"${as_root[@]}" bash -euc "$script" deps "$held" "$no_cluster" "$had_redis" "$@"
+	"${as_root[@]}" bash -euc "$script" deps "$held" "$no_cluster" "$had_redis" "$had_pgbouncer" "$@"
 }
 
 [ $# -gt 0 ] || set -- build demo

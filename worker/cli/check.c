@@ -141,40 +141,6 @@ static void check_kafka(struct report *r, const struct options *o)
 
 /* ---- PostgreSQL ---- */
 
-static enum pg_result ask_backend(struct pg *pg, int64_t *backend)
-{
-	struct pg_rows *rows = NULL;
-	enum pg_result result = pg_query(pg, "SELECT pg_backend_pid()", NULL, &rows);
-	if (result == PG_OK)
-		*backend = pg_integer(rows, 0, 0);
-	pg_rows_free(rows);
-	return result;
-}
-
-/*
- * Whether a session keeps its server process: behind a pooler that hands servers out by the transaction, prepared
- * statements and settings would come and go. An idle session gives its server back, so the second session,
- * which then opens a transaction, gets that one or makes the first move to another.
- */
-static enum pg_result look_for_pooler(struct pg *idle, struct pg *busy, bool *pooled)
-{
-	int64_t first, other, later;
-	enum pg_result result = ask_backend(idle, &first);
-	if (result == PG_OK)
-		result = pg_query(busy, "BEGIN", NULL, NULL);
-	if (result == PG_OK)
-		result = ask_backend(busy, &other);
-	if (result != PG_OK)
-		return result;
-	*pooled = first == other;
-	/* Asking on would wait for a server that `busy` holds, where the pool has only one. */
-	for (int i = 0; i < 3 && !*pooled && result == PG_OK; i++) {
-		result = ask_backend(idle, &later);
-		*pooled = result == PG_OK && later != first;
-	}
-	return result;
-}
-
 /* Whether a limit is in force for some partner, by its own setting. */
 static enum pg_result ask_limits(struct pg *pg, bool *limits)
 {
@@ -186,31 +152,23 @@ static enum pg_result ask_limits(struct pg *pg, bool *limits)
 	return result;
 }
 
-static void check_session(struct report *r, const struct options *o, struct pg *pg, struct pg *second, bool *limits)
+static void check_session(struct report *r, const struct options *o, struct pg *pg, bool *limits)
 {
 	struct pg_rows *rows = NULL;
 	enum schema_fit fit;
 	int version;
-	bool pooled = false;
 	char text[DETAIL_MAX];
 
 	enum pg_result result = pg_query(pg, "SELECT current_setting('server_version')", NULL, &rows);
-	if (result == PG_OK)
-		result = look_for_pooler(pg, second, &pooled);
-	if (result != PG_OK) {
-		const char *why = pg_error(pg);
-		say(r, false, "postgresql", "%s", why[0] ? why : pg_error(second));
-	} else if (pooled) {
-		say(r, false, "postgresql", "%s",
-		    "a pooler in transaction mode is in between: prepared statements and LISTEN need a session of "
-		    "one's own; connect directly or with session pooling");
-	} else {
+	if (result == PG_OK) {
 		struct slice server = pg_text(rows, 0, 0);
 		say(r, true, "postgresql", "PostgreSQL %.*s, one server process a session", (int)server.len,
 		    server.data);
+	} else {
+		say(r, false, "postgresql", "%s", pg_error(pg));
 	}
 	pg_rows_free(rows);
-	if (result != PG_OK || pooled) /* the search path is the session's, too */
+	if (result != PG_OK)
 		return;
 
 	/* First: a schema that may not be used looks like one that is not there. */
@@ -245,14 +203,12 @@ static void check_postgresql(struct report *r, const struct options *o, bool *li
 		.statement_timeout_ms = (int)o->pg_statement_timeout_ms,
 		.idle_timeout_ms = (int)o->pg_idle_timeout_ms,
 	};
-	struct pg *pg = NULL, *second = NULL;
+	struct pg *pg = NULL;
 	char error[DETAIL_MAX];
-	if (pg_connect(&settings, &pg, error, sizeof(error)) != PG_OK ||
-	    pg_connect(&settings, &second, error, sizeof(error)) != PG_OK)
+	if (pg_connect(&settings, &pg, error, sizeof(error)) != PG_OK)
 		say(r, false, "postgresql", "%s", error);
 	else
-		check_session(r, o, pg, second, limits);
-	pg_close(second);
+		check_session(r, o, pg, limits);
 	pg_close(pg);
 }
 

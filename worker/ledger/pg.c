@@ -35,7 +35,7 @@ bool pg_alive(const struct pg *pg)
 
 int pg_backend(const struct pg *pg)
 {
-	return PQbackendPID(pg->connection);
+	return pg->backend;
 }
 
 enum pg_result pg_refuse(struct pg *pg, const char *why)

@@ -4,7 +4,7 @@
  * off or local, the timeouts of the options, forced generic plans without sequential scans (a generic plan made while
  * a table was small otherwise stays a hash join over all of it), target_session_attrs=read-write, keepalives and
  * tcp_user_timeout. Parameters and results are binary unless said otherwise. A database in another encoding than UTF8
- * is PG_UNUSABLE.
+ * is PG_UNUSABLE, and so is a pooler that hands server processes out by the transaction.
  *
  * Errors: every call returns an enum pg_result, decided from SQLSTATE here, where the cause is known;
  * the text is in pg_error. No call logs.

@@ -1,18 +1,11 @@
 /*
- * How a session begins: connection parameters, the settings of the session, and what a failure to connect means.
+ * How a connection comes about: its parameters, and what a failure means. What it is set to is pg_session.c's.
  */
 #include "worker/ledger/pg_internal.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-/* A peer that vanished is given up after 10 + 3 * 5 s, by keepalives when idle and by the user timeout
- * when data is on its way; both sides are told, so that locks of a vanished replica go as soon. */
-#define KEEPALIVE_IDLE_S "10"
-#define KEEPALIVE_INTERVAL_S "5"
-#define KEEPALIVE_COUNT "3"
-#define PEER_LOST_MS "25000"
 
 enum { KEYWORDS_MAX = 80 }; /* libpq 15 knows 41, 17 knows 51 */
 
@@ -94,63 +87,6 @@ int pg_check_dsn(const char *dsn, char *error, size_t error_size)
 	return 0;
 }
 
-/* What is answered is on this server's disk, and where there are synchronous replicas they have it; in which state they
- * must have it is the server's to say. */
-#define DURABLE_COMMIT \
-	" set_config('synchronous_commit', CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')" \
-	" THEN 'on' ELSE current_setting('synchronous_commit') END, false),"
-
-#define SESSION_SETTINGS \
-	"SELECT current_setting('server_encoding'), set_config('search_path', quote_ident($1), false)," \
-	" set_config('statement_timeout', $2::text, false)," \
-	" set_config('lock_timeout', $2::text, false)," \
-	" set_config('idle_in_transaction_session_timeout', $3::text, false)," \
-	" set_config('TimeZone', 'UTC', false)," \
-	" set_config('DateStyle', 'ISO', false)," \
-	" set_config('jit', 'off', false)," \
-	DURABLE_COMMIT \
-	" set_config('default_transaction_isolation', 'read committed', false)," \
-	" set_config('default_transaction_deferrable', 'off', false)," \
-	" set_config('tcp_keepalives_idle', '" KEEPALIVE_IDLE_S "', false)," \
-	" set_config('tcp_keepalives_interval', '" KEEPALIVE_INTERVAL_S "', false)," \
-	" set_config('tcp_keepalives_count', '" KEEPALIVE_COUNT "', false)," \
-	" set_config('tcp_user_timeout', '" PEER_LOST_MS "', false)"
-
-/* A generic plan made while a table was small is a hash join over all of it, and stays until ANALYZE. And the order in
- * which update_orders locks is that of its arrays by a loop only. */
-#define WORKER_SETTINGS \
-	", set_config('plan_cache_mode', 'force_generic_plan', false)," \
-	" set_config('enable_seqscan', 'off', false)," \
-	" set_config('enable_hashjoin', 'off', false)," \
-	" set_config('enable_mergejoin', 'off', false)"
-
-/* A driver_id may hold any code point. One that the encoding lacks is class 22, which would be the record's fault. */
-static enum pg_result check_encoding(struct pg *pg, struct slice encoding)
-{
-	if (slice_equal(encoding, SLICE_LITERAL("UTF8")))
-		return PG_OK;
-	char why[160];
-	snprintf(why, sizeof(why), "the database's encoding (server_encoding) is %.*s, not UTF8: events hold any"
-	         " text, so create it with ENCODING 'UTF8'", (int)encoding.len, encoding.data);
-	return pg_refuse(pg, why);
-}
-
-static enum pg_result set_up_session(struct pg *pg, const struct pg_settings *s)
-{
-	struct pg_params *p = pg_params_new();
-	pg_put_text(p, slice_of(s->schema));
-	pg_put_int8(p, s->for_queries ? 0 : s->statement_timeout_ms);
-	pg_put_int8(p, s->for_queries ? 0 : s->idle_timeout_ms);
-	struct pg_rows *rows = NULL;
-	enum pg_result result =
-		pg_query(pg, s->for_queries ? SESSION_SETTINGS : SESSION_SETTINGS WORKER_SETTINGS, p, &rows);
-	if (result == PG_OK)
-		result = check_encoding(pg, pg_text(rows, 0, 0));
-	pg_rows_free(rows);
-	pg_params_free(p);
-	return result;
-}
-
 static void ignore_notice(void *unused, const PGresult *notice)
 {
 	(void)unused, (void)notice;
@@ -171,16 +107,16 @@ static PGconn *connect_with(const PQconninfoOption *given, const struct pg_setti
 	param_default(&p, given, "fallback_application_name", "delivery-worker");
 	/* Else each attempt looks for Kerberos tickets first: files, locks and 0.5 MB. Kerberos can still authenticate. */
 	param_default(&p, given, "gssencmode", "disable");
-	param_default(&p, given, "tcp_user_timeout", PEER_LOST_MS);
-	param_default(&p, given, "keepalives_idle", KEEPALIVE_IDLE_S);
-	param_default(&p, given, "keepalives_interval", KEEPALIVE_INTERVAL_S);
-	param_default(&p, given, "keepalives_count", KEEPALIVE_COUNT);
+	param_default(&p, given, "tcp_user_timeout", PG_PEER_LOST_MS);
+	param_default(&p, given, "keepalives_idle", PG_KEEPALIVE_IDLE_S);
+	param_default(&p, given, "keepalives_interval", PG_KEEPALIVE_INTERVAL_S);
+	param_default(&p, given, "keepalives_count", PG_KEEPALIVE_COUNT);
 	PGconn *connection = PQconnectdbParams(p.names, p.values, 0);
 	ENSURE(connection);
 	return connection;
 }
 
-enum pg_result pg_connect(const struct pg_settings *s, struct pg **out, char *error, size_t error_size)
+enum pg_result pg_open(const struct pg_settings *s, struct pg **out, char *error, size_t error_size)
 {
 	PQconninfoOption *given = NULL;
 	enum pg_result result = parse_dsn(s->dsn ? s->dsn : "", &given, error, error_size);
@@ -188,34 +124,42 @@ enum pg_result pg_connect(const struct pg_settings *s, struct pg **out, char *er
 		return result;
 	struct pg *pg = calloc(1, sizeof(*pg));
 	ENSURE(pg);
+	pg->settings = *s;
 	pg->connection = connect_with(given, s);
 	PQconninfoFree(given);
 
 	if (PQstatus(pg->connection) != CONNECTION_OK) {
 		result = pg_result_of_connect_error(PQerrorMessage(pg->connection));
-		pg_one_line(error, error_size, PQerrorMessage(pg->connection));
 		goto failed;
 	}
-	/* The session's settings are bounded too: before them there is no statement_timeout. */
+	/* Before the session's settings there is no statement_timeout. */
 	pg->wait_ms = s->statement_timeout_ms + PG_ANSWER_GRACE_MS;
 	PQsetNoticeReceiver(pg->connection, ignore_notice, NULL);
-	if (PQsetnonblocking(pg->connection, 1) != 0) {
-		result = PG_RETRY;
-		pg_one_line(error, error_size, PQerrorMessage(pg->connection));
-		goto failed;
+	if (PQsetnonblocking(pg->connection, 1) == 0) {
+		*out = pg;
+		return PG_OK;
 	}
-	result = set_up_session(pg, s);
-	if (result != PG_OK) {
-		pg_one_line(error, error_size, pg->error);
-		goto failed;
-	}
-	if (s->for_queries)
-		pg->wait_ms = -1;
-	*out = pg;
-	return PG_OK;
+	result = PG_RETRY;
 failed:
+	pg_one_line(error, error_size, PQerrorMessage(pg->connection));
 	pg_close(pg);
 	return result;
+}
+
+enum pg_result pg_connect(const struct pg_settings *s, struct pg **out, char *error, size_t error_size)
+{
+	struct pg *pg = NULL;
+	enum pg_result result = pg_open(s, &pg, error, error_size);
+	if (result != PG_OK)
+		return result;
+	result = pg_begin_session(pg);
+	if (result != PG_OK) {
+		pg_one_line(error, error_size, pg->error);
+		pg_close(pg);
+		return result;
+	}
+	*out = pg;
+	return PG_OK;
 }
 
 void pg_close(struct pg *pg)

@@ -14,6 +14,13 @@
 /* The primary key of orders, as the schema makes it: who violates it was not the first with a new order. */
 #define PG_ORDERS_KEY "orders_pkey"
 
+/* A peer that vanished is given up after 10 + 3 * 5 s, by keepalives when idle and by the user timeout
+ * when data is on its way; both sides are told, so that locks of a vanished replica go as soon. */
+#define PG_KEEPALIVE_IDLE_S "10"
+#define PG_KEEPALIVE_INTERVAL_S "5"
+#define PG_KEEPALIVE_COUNT "3"
+#define PG_PEER_LOST_MS "25000"
+
 enum {
 	PG_PARAMS_MAX = 64,     /* the widest statement of the ledger has under 30 */
 	PG_PENDING_MAX = 128,   /* answers a pipeline may owe; a batch sends about ten statements */
@@ -55,6 +62,8 @@ struct pg_pending {
 
 struct pg {
 	PGconn *connection;
+	struct pg_settings settings; /* its strings are the caller's, to connect once more */
+	int backend;   /* the server process, also behind a pooler; 0 until the session has begun */
 	int wait_ms;   /* longest wait for one answer; -1: until the kernel gives the peer up (keepalives) */
 	bool dead;     /* nothing more may be sent; ends with pg_close */
 	bool synced;   /* pg_sync was sent, its answer is owed; ends with pg_finish */
@@ -67,6 +76,11 @@ struct pg {
 	char sqlstate[6];
 	char error[PG_ERROR_MAX];
 };
+
+/* A connection as it comes, with nothing set. Returns and errors: as pg_connect. */
+must_use enum pg_result pg_open(const struct pg_settings *s, struct pg **out, char *error, size_t error_size);
+/* Makes it a session of ours. Returns: also PG_UNUSABLE behind a pooler by transaction, with nothing set. */
+must_use enum pg_result pg_begin_session(struct pg *pg);
 
 /* What a SQLSTATE means for the caller. */
 enum pg_result pg_result_of_sqlstate(const char *sqlstate);
