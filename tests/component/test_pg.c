@@ -341,6 +341,83 @@ START_TEST(test_pg__overdue_answer_ends_the_connection)
 }
 END_TEST
 
+/* ---- answers that are overdue ---- */
+
+struct told {
+	int times;
+	char why[512];
+	struct pg *rescuer; /* ends the wait */
+	const char *rescue;
+	bool reload;
+};
+
+static void tell(void *owner, const char *why)
+{
+	struct told *told = owner;
+	told->times++;
+	snprintf(told->why, sizeof(told->why), "%s", why);
+	if (told->rescuer)
+		run(told->rescuer, told->rescue);
+	if (told->reload)
+		run(told->rescuer, "SELECT pg_reload_conf()");
+}
+
+static struct pg *open_patient(struct told *told)
+{
+	const struct pg_settings settings = {.dsn = server.dsn, .schema = "s", .connect_timeout_ms = 5000,
+	                                     .statement_timeout_ms = 20000, .idle_timeout_ms = 10000,
+	                                     .overdue = tell, .overdue_owner = told};
+	struct pg *pg = NULL;
+	char error[256] = "";
+	ck_assert_msg(pg_connect(&settings, &pg, error, sizeof(error)) == PG_OK, "%s", error);
+	pg->wait_ms = 300;
+	return pg;
+}
+
+START_TEST(test_pg__an_answer_that_is_worked_on_is_waited_for)
+{
+	struct told told = {.rescuer = open_session(true), .rescue = "SELECT pg_advisory_unlock_all()"};
+	struct pg *pg = open_patient(&told);
+	run(told.rescuer, "SELECT pg_advisory_lock(7)");
+	expect(pg, pg_query(pg, "SELECT pg_advisory_lock(7)", NULL, NULL), PG_OK, "late");
+	ck_assert(pg_alive(pg));
+	ck_assert_int_eq(told.times, 1);
+	ck_assert_msg(strstr(told.why, "no answer from PostgreSQL for 3") && strstr(told.why, "Lock/advisory"), "%s",
+	              told.why);
+	pg_close(pg);
+	pg_close(told.rescuer);
+}
+END_TEST
+
+START_TEST(test_pg__an_answer_that_nobody_works_on_is_lost)
+{
+	struct told told = {0};
+	struct pg *pg = open_patient(&told);
+	int backend = pg_backend(pg);
+	ck_assert_int_eq(kill(backend, SIGSTOP), 0);
+	expect(pg, pg_query(pg, "SELECT 1", NULL, NULL), PG_RETRY, "never begun");
+	ck_assert(!pg_alive(pg) && told.times == 0);
+	pg_close(pg);
+	kill(backend, SIGCONT);
+}
+END_TEST
+
+START_TEST(test_pg__a_commit_waits_for_a_standby_and_says_so)
+{
+	struct told told = {.rescuer = open_session(true),
+	                    .rescue = "ALTER SYSTEM RESET synchronous_standby_names", .reload = true};
+	struct pg *pg = open_patient(&told);
+	run(told.rescuer, "ALTER SYSTEM SET synchronous_standby_names = 'absent'");
+	run(told.rescuer, "SELECT pg_reload_conf()");
+	while (pg_script(pg, "SELECT txid_current()") == PG_OK && told.times == 0)
+		continue; /* until the server has read it */
+	ck_assert_msg(strstr(told.why, "synchronous standby (SyncRep), of absent") != NULL, "%s", told.why);
+	ck_assert(pg_alive(pg));
+	pg_close(pg);
+	pg_close(told.rescuer);
+}
+END_TEST
+
 START_TEST(test_pg__a_crashed_server_is_a_retry)
 {
 	struct pg *pg = open_session(false);
@@ -570,6 +647,9 @@ int main(void)
 	tcase_add_test(c, test_pg__errors_of_statements);
 	tcase_add_test(c, test_pg__commit_that_rolls_back_is_no_success);
 	tcase_add_test(c, test_pg__overdue_answer_ends_the_connection);
+	tcase_add_test(c, test_pg__an_answer_that_is_worked_on_is_waited_for);
+	tcase_add_test(c, test_pg__an_answer_that_nobody_works_on_is_lost);
+	tcase_add_test(c, test_pg__a_commit_waits_for_a_standby_and_says_so);
 	tcase_add_test(c, test_pg__a_crashed_server_is_a_retry);
 	tcase_add_test(c, test_pg__pipeline_answers_in_order);
 	tcase_add_test(c, test_pg__pipeline_tells_the_first_error_and_goes_on_clean);

@@ -715,7 +715,9 @@ START_TEST(test_store_progress__keepers_calls_survive_a_lost_backend)
 					   : store_wait_rules(s, 0, &changed);
 			rules_unref(rules);
 		}
-		ck_assert_msg(r[0] == STORE_RETRY && r[1] == STORE_OK, "call %d: %d, %d", call, r[0], r[1]);
+		/* The key is asked for on a connection of its own. */
+		enum store_result lost = call == 3 ? STORE_OK : STORE_RETRY;
+		ck_assert_msg(r[0] == lost && r[1] == STORE_OK, "call %d: %d, %d", call, r[0], r[1]);
 	}
 	store_free(s);
 	ledger_stage_close(&t);

@@ -3,8 +3,8 @@
  * PQexec and a blocking PQflush never time out, and a server that stopped reading because nobody reads
  * its answers would wait for us while we wait for it (so a flush reads, too).
  *
- * A connection of which an answer is overdue, or whose stream is out of step, is dead: what it was asked
- * may or may not have happened, and the only way on is a new one.
+ * A connection of which an answer is overdue and not worked on any more (pg_watch.c), or whose stream is out of step, is
+ * dead: what it was asked may or may not have happened, and the only way on is a new one.
  */
 #include "worker/ledger/pg.h"
 
@@ -109,11 +109,25 @@ static enum pg_result flush_all(struct pg *pg)
 	}
 }
 
+/* Waits past the deadline for what the server process still works on. Returns: PG_OK when there is input. */
+static enum pg_result await_overdue(struct pg *pg, int64_t begun_us)
+{
+	while (pg_wait_on(pg, (clock_mono_us() - begun_us) / 1000)) {
+		int ready = poll_until(pg, POLLIN, deadline_in(PG_ANSWER_GRACE_MS));
+		if (ready != 0)
+			return PG_OK; /* exchange sees what it is */
+	}
+	/* It rests, or is gone: what it has answered is on its way, or lost. */
+	return poll_until(pg, POLLIN, deadline_in(pg->settings.overdue ? PG_ANSWER_LOST_MS : 0)) != 0 ? PG_OK : PG_RETRY;
+}
+
 /* The next PGresult, NULL being the one between commands. */
 static enum pg_result next_answer(struct pg *pg, PGresult **answer)
 {
-	int64_t deadline_us = deadline_in(pg->wait_ms);
+	int64_t begun_us = clock_mono_us(), deadline_us = deadline_in(pg->wait_ms);
 	while (PQisBusy(pg->connection)) {
+		if (poll_until(pg, POLLIN, deadline_us) == 0 && await_overdue(pg, begun_us) == PG_OK)
+			deadline_us = deadline_in(pg->wait_ms);
 		enum pg_result result = exchange(pg, POLLIN, deadline_us);
 		if (result != PG_OK)
 			return result;

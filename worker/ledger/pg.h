@@ -32,6 +32,9 @@ enum pg_result {
 
 struct pg;
 
+/* An answer is overdue, and its server process works on it, or nobody can tell: `why`, one line, good until it returns. */
+typedef void pg_overdue(void *owner, const char *why);
+
 struct pg_settings {
 	const char *dsn;
 	const char *schema;
@@ -39,6 +42,13 @@ struct pg_settings {
 	int statement_timeout_ms;
 	int idle_timeout_ms;
 	bool for_queries; /* a command's session: plans are left to the server, no statement timeout */
+	/*
+	 * Called every few seconds while an answer is waited for beyond statement_timeout, as long as the connection lives
+	 * and the server process works: a COMMIT that waits for a synchronous standby. NULL: the connection is given up
+	 * when an answer is overdue, and with it a server process that goes on.
+	 */
+	pg_overdue *overdue;
+	void *overdue_owner;
 };
 
 /* Whether pg_connect could read the connection string, without a connection. Returns: 0; -1 and one line in `error`,
@@ -52,6 +62,9 @@ const char *pg_error(const struct pg *pg);
 const char *pg_sqlstate(const struct pg *pg);
 /* Makes `why` the reason of a PG_UNUSABLE, which it returns: for an answer that no ledger of ours gives. */
 enum pg_result pg_refuse(struct pg *pg, const char *why);
+/* Behind a statement_timeout or lock_timeout, in no transaction: appends to `reason` whether others wait for a synchronous
+ * standby, locks and all. */
+void pg_explain_timeout(struct pg *pg, char *reason, size_t size);
 /* False once the connection is known to be gone; such a pg is good for pg_close only. */
 bool pg_alive(const struct pg *pg);
 /* The backend's process id, for tests and logs. */

@@ -28,8 +28,9 @@ enum {
 	PG_ERROR_MAX = 512,
 	PG_PIECE = 8192,        /* bytes that libpq gathers in a pipeline; beyond, it sends what is there */
 	/* How long an answer may be overdue beyond statement_timeout, within which a server that is alive
-	 * would have cancelled the statement itself. */
+	 * would have cancelled the statement itself; and from one look at its server process to the next. */
 	PG_ANSWER_GRACE_MS = 5000,
+	PG_ANSWER_LOST_MS = 1000, /* for what is under way from a server process that rests */
 };
 
 /* Values stand one after another in `data`; pointers are made when they are sent, as `data` moves. */
@@ -81,6 +82,9 @@ struct pg {
 must_use enum pg_result pg_open(const struct pg_settings *s, struct pg **out, char *error, size_t error_size);
 /* Makes it a session of ours. Returns: also PG_UNUSABLE behind a pooler by transaction, with nothing set. */
 must_use enum pg_result pg_begin_session(struct pg *pg);
+
+/* Whether an answer that is overdue by all limits is worth waiting for; if so, the settings' `overdue` was told. */
+bool pg_wait_on(const struct pg *pg, int64_t waited_ms);
 
 /* What a SQLSTATE means for the caller. */
 enum pg_result pg_result_of_sqlstate(const char *sqlstate);

@@ -88,6 +88,8 @@ struct store *store_new(const struct store_settings *settings, size_t index)
 	        .connect_timeout_ms = settings->connect_timeout_ms,
 	        .statement_timeout_ms = settings->statement_timeout_ms,
 	        .idle_timeout_ms = settings->idle_timeout_ms,
+	        .overdue = settings->overdue,
+	        .overdue_owner = settings->overdue_owner,
 	};
 	/* Drawn, not counted: the first workers of two replicas are to use different slots. */
 	uint16_t random;
@@ -338,26 +340,29 @@ enum store_result store_check_schema(struct store *s)
 	return STORE_UNUSABLE;
 }
 
+/* On a connection of its own that writes nothing: a start does not wait for what only a COMMIT needs. */
 enum store_result store_digest_key(struct store *s, uint8_t key[16])
 {
-	bool unverified;
-	enum store_result r = store_session_any(s, &unverified);
-	if (r != STORE_OK)
-		return r;
+	struct pg *pg = NULL;
 	struct pg_rows *rows = NULL;
-	r = store_run(s, "SELECT digest_key FROM history", &rows);
-	store_session_end(s, unverified);
-	if (r != STORE_OK)
-		return r;
-	if (pg_rows_count(rows) != 1) {
-		pg_rows_free(rows);
-		return store_no_history(s);
+	enum store_result r = STORE_OK;
+	enum pg_result asked = pg_connect(&s->pg_settings, &pg, s->error, sizeof(s->error));
+	if (asked != PG_OK)
+		return asked == PG_RETRY ? STORE_RETRY : STORE_UNUSABLE;
+	asked = pg_query(pg, "SELECT digest_key FROM history", NULL, &rows);
+	if (asked != PG_OK) {
+		snprintf(s->error, sizeof(s->error), "%s", pg_error(pg));
+		r = asked == PG_RETRY ? STORE_RETRY : STORE_UNUSABLE;
+	} else if (pg_rows_count(rows) != 1) {
+		r = store_no_history(s);
+	} else {
+		struct slice stored = pg_text(rows, 0, 0);
+		ENSURE(stored.len == 16);
+		memcpy(key, stored.data, 16);
 	}
-	struct slice stored = pg_text(rows, 0, 0);
-	ENSURE(stored.len == 16);
-	memcpy(key, stored.data, 16);
 	pg_rows_free(rows);
-	return STORE_OK;
+	pg_close(pg);
+	return r;
 }
 
 enum store_result store_wait_rules(struct store *s, int timeout_ms, bool *changed)

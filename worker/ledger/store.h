@@ -55,6 +55,10 @@ struct store_settings {
 	int idle_timeout_ms;
 	int slots; /* rows that a partner's balance is spread over */
 	struct store_board *board;
+	/* As in pg.h: told while an answer is waited for that only a standby, or a frozen server, keeps back. The caller's
+	 * call does not return meanwhile. NULL: not waited for. */
+	void (*overdue)(void *owner, const char *why);
+	void *overdue_owner;
 };
 
 struct store;

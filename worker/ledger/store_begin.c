@@ -87,6 +87,8 @@ enum store_result store_batch_failed(struct store *s, enum pg_result r)
 	enum store_result failed = store_failed(s, r);
 	memcpy(s->error, reason, sizeof(reason));
 	store_rollback(s);
+	if (s->pg)
+		pg_explain_timeout(s->pg, s->error, sizeof(s->error));
 	return failed;
 }
 

@@ -58,11 +58,13 @@ struct keeper {
 	struct rules *rules; /* under the lock */
 
 	/* The thread's own. */
+	struct heart *heart;
 	struct store *store;
 	struct kafka_admin *admin;
 	struct history_epoch history;
 	bool history_known;
 	struct outage outages[REQUESTS];
+	bool overdue; /* the answer to one of them */
 	struct store_member member; /* its cluster: also under the lock, for the others */
 	_Atomic bool group_lost;
 	int64_t look_due_us;
@@ -120,7 +122,7 @@ static bool next_job(struct keeper *k, struct keeper_job **job)
 
 static bool is_away(const struct keeper *k)
 {
-	bool away = false;
+	bool away = k->overdue;
 	for (int i = 0; i < REQUESTS; i++)
 		away |= k->outages[i].failed_at_us != 0 && k->outages[i].away;
 	return away;
@@ -129,7 +131,7 @@ static bool is_away(const struct keeper *k)
 /* The truth of all requests, after each of them. */
 static void tell(const struct keeper *k)
 {
-	bool failing = false;
+	bool failing = k->overdue;
 	for (int i = 0; i < REQUESTS; i++)
 		failing |= k->outages[i].failed_at_us != 0;
 	metric_set(METRIC_UP_POSTGRESQL, !is_away(k));
@@ -143,6 +145,7 @@ static void tell(const struct keeper *k)
 static void note(struct keeper *k, enum request request, enum store_result r)
 {
 	struct outage *o = &k->outages[request];
+	k->overdue = false;
 	bool failed = r != STORE_OK && r != STORE_HISTORY;
 	metric_add(failed ? requests[request].failed : requests[request].ok, 1);
 	if (failed && !o->failed_at_us)
@@ -373,13 +376,25 @@ static bool may_look(struct keeper *k, int64_t now)
 	return !stopping && now >= k->look_due_us;
 }
 
+/* A statement that waits for a standby, or for a frozen server. The thread lives. */
+static void on_overdue(void *owner, const char *why)
+{
+	struct keeper *k = owner;
+	heart_beat(k->heart, clock_mono_us());
+	if (k->overdue)
+		return;
+	LOG(LOG_ERROR, "postgresql does not answer yet", LOG_S("reason", why));
+	k->overdue = true;
+	tell(k);
+}
+
 static void *run(void *argument)
 {
 	struct keeper *k = argument;
-	struct heart *heart = heart_start("keeper", KEEPER_SILENCE_US, clock_mono_us());
+	k->heart = heart_start("keeper", KEEPER_SILENCE_US, clock_mono_us());
 	struct keeper_job *job = NULL;
 	while (next_job(k, &job)) {
-		heart_beat(heart, clock_mono_us());
+		heart_beat(k->heart, clock_mono_us());
 		if (job) {
 			if (job->question == KEEPER_ASSIGN)
 				answer_assign(k, job);
@@ -394,7 +409,7 @@ static void *run(void *argument)
 	/* The group has been left. A database that is away forgets by itself. */
 	if (!is_away(k) && store_leave_group(k->store, &k->member) != STORE_OK)
 		LOG(LOG_WARN, "the membership stays until it expires", LOG_S("reason", store_error(k->store)));
-	heart_stop(heart);
+	heart_stop(k->heart);
 	return NULL;
 }
 
@@ -409,7 +424,10 @@ int keeper_start(const struct keeper_settings *s, struct keeper **out, char *err
 	}
 	mutex_init(&k->lock);
 	cond_init(&k->asked);
-	k->store = store_new(s->store, s->store_index);
+	struct store_settings store = *s->store;
+	store.overdue = on_overdue;
+	store.overdue_owner = k;
+	k->store = store_new(&store, s->store_index);
 	k->member.group = s->group;
 	ENSURE(getrandom(&k->member.id, sizeof(k->member.id), 0) == sizeof(k->member.id));
 	k->thread = thread_start("keeper", run, k);

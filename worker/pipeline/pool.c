@@ -88,6 +88,15 @@ static void set_stuck(struct worker *w, bool stuck, const char *reason)
 		LOG(LOG_INFO, "the ledger takes batches again", LOG_I("worker", w->index));
 }
 
+/* An outage that no try returns from: the batch's COMMIT waits for a standby. The thread lives. */
+static void on_overdue(void *owner, const char *why)
+{
+	struct worker *w = owner;
+	heart_beat(w->heart, clock_mono_us());
+	set_stuck(w, true, why);
+	LOG(LOG_DEBUG, "a batch waits for postgresql", LOG_I("worker", w->index), LOG_S("reason", why));
+}
+
 static double seconds_since(int64_t *from_us)
 {
 	int64_t now = clock_mono_us();
@@ -376,7 +385,10 @@ struct pool *pool_start(const struct pool_settings *s)
 		struct worker *w = &p->workers[i];
 		w->pool = p;
 		w->index = i;
-		w->ledger = ledger_new(s->store, i, s->batch_max);
+		struct store_settings store = *s->store;
+		store.overdue = on_overdue;
+		store.overdue_owner = w;
+		w->ledger = ledger_new(&store, i, s->batch_max);
 		w->gate = gate_new(s->gate);
 		batch_init(&w->batch, s->batch_max);
 		w->written = calloc(s->batch_max, sizeof(*w->written));
