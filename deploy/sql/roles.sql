@@ -40,6 +40,8 @@ FROM (VALUES
 	('posted', 'INSERT'),
 	('balances', 'SELECT, INSERT, UPDATE'),
 	('progress', 'SELECT, INSERT, UPDATE'),
+	('lost_offsets', 'SELECT, INSERT, UPDATE'),
+	('members', 'SELECT, INSERT, UPDATE, DELETE'),
 	('witnesses', 'SELECT, INSERT, UPDATE, DELETE')
 ) AS needed (name, privileges)
 JOIN pg_class c ON c.relname = name AND c.relnamespace = to_regnamespace(quote_ident(:'schema')) \gexec
