@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <stddef.h>
+#include <stdio.h>
 
 static const struct {
 	struct slice name; /* NUL-terminated */
@@ -24,10 +25,10 @@ enum event_status status_from_name(struct slice name)
 	return STATUS_NONE;
 }
 
-enum event_status status_from_rank(int rank)
+enum event_status status_from_rank(int64_t rank)
 {
 	for (size_t i = 0; i < STATUS_COUNT; i++)
-		if ((int)statuses[i].status == rank)
+		if (statuses[i].status == rank)
 			return statuses[i].status;
 	return STATUS_NONE;
 }
@@ -38,6 +39,16 @@ const char *status_name(enum event_status s)
 		if (statuses[i].status == s)
 			return statuses[i].name.data;
 	return NULL;
+}
+
+const char *status_label(enum event_status code, char buffer[STATUS_LABEL_MAX])
+{
+	const char *name = status_name(code);
+
+	if (name || code == STATUS_NONE)
+		return name;
+	snprintf(buffer, STATUS_LABEL_MAX, "unknown:%d", (int)code);
+	return buffer;
 }
 
 /* The members that are strings; a new one must be added here to be copied, compared and hashed. */

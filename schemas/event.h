@@ -68,9 +68,13 @@ static inline bool status_is_decisive(enum event_status s)
 
 /* Returns: STATUS_NONE for a name or rank that is none of the twelve. */
 enum event_status status_from_name(struct slice name);
-enum event_status status_from_rank(int rank);
-/* Returns: NULL for STATUS_NONE. */
+enum event_status status_from_rank(int64_t rank);
+/* Returns: NULL for what is none of the twelve. */
 const char *status_name(enum event_status s);
+/* What a reader is shown of a stored code: the name, "unknown:82" for one of a later version (as the ledger's views do,
+ * migration 3), NULL for STATUS_NONE. The text is in `buffer`, or a constant. */
+enum { STATUS_LABEL_MAX = 32 };
+const char *status_label(enum event_status code, char buffer[STATUS_LABEL_MAX]);
 
 struct event {
 	struct slice order_id;

@@ -1,3 +1,20 @@
+-- What a reader is shown of a code that these functions do not know: not NULL, which says that nothing is known, and
+-- not another code's name.
+CREATE OR REPLACE FUNCTION status_name(rank smallint) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+	SELECT CASE rank
+		WHEN 0 THEN 'created' WHEN 10 THEN 'confirmed' WHEN 20 THEN 'assigned'
+		WHEN 30 THEN 'at_pickup' WHEN 40 THEN 'picked_up' WHEN 50 THEN 'in_transit'
+		WHEN 60 THEN 'at_dropoff' WHEN 70 THEN 'attempted' WHEN 80 THEN 'delivered'
+		WHEN 85 THEN 'failed' WHEN 90 THEN 'cancelled' WHEN 100 THEN 'returned'
+		ELSE 'unknown:' || rank END COLLATE "C"
+$$;
+
+CREATE OR REPLACE FUNCTION account_name(kind smallint, id text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+	SELECT (CASE kind WHEN 1 THEN 'customer_points:' WHEN 2 THEN 'partner_points:'
+	                  WHEN 3 THEN 'partner_payable:' WHEN 4 THEN 'clearing:'
+	                  ELSE 'unknown:' || kind || ':' END || id) COLLATE "C"
+$$;
+
 -- Progress belongs to a log, not to a name: beside next_offset stand the id of the cluster and a fingerprint of the last
 -- record that was settled. A worker of the version before moves next_offset alone; the record that the fingerprint names
 -- is still the log's, so it keeps its meaning. No row is rewritten.

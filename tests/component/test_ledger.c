@@ -962,29 +962,116 @@ START_TEST(test_ledger__rules_of_another_history_do_not_price)
 }
 END_TEST
 
-START_TEST(test_ledger__a_price_without_its_rule_says_so)
+/* ---- what a later version wrote ---- */
+
+static const struct {
+	const char *damage; /* of order a's row */
+	const char *mend;
+	const char *column;
+} unknown_codes[] = {
+	{"progress = 82", "progress = 80", "progress"},
+	{"progress = -1", "progress = 80", "progress"},
+	{"outcome = 82", "outcome = 80", "outcome"},
+	{"outcome = 50", "outcome = 80", "outcome"},
+	{"currency = 'USDT'", "currency = 'EUR'", "currency"},
+	{"currency = ''", "currency = 'EUR'", "currency"},
+	{"pinned_kinds = 7", "pinned_kinds = 3", "pinned_kinds"},
+	{"pinned_kinds = -1", "pinned_kinds = 3", "pinned_kinds"},
+	{"pinned_kinds = 256", "pinned_kinds = 3", "pinned_kinds"},
+	{"pinned_rule_version = 9", "pinned_rule_version = 1", "pinned_rule_version"},
+	{"pinned_rule_id = 'other'", "pinned_rule_id = 'base'", "pinned_rule_version"},
+};
+
+static void set_order_a(struct ledger_stage *t, const char *what)
 {
+	char sql[128];
+	snprintf(sql, sizeof(sql), "UPDATE orders SET %s WHERE order_id = 'a'", what);
+	stage_run(t, sql);
+}
+
+/* [I14]: its records are deferred, its row stays as it is, and its neighbours are written. */
+START_TEST(test_ledger__a_code_of_a_later_version_defers_its_records)
+{
+	static const struct fact first = FACT("a", DELIVERED, 1, EUR(10000), .customer = "c", .partner = "p");
+	static const struct fact facts[] = {
+		FACT("a", IN_TRANSIT, 2, .refunded = 5000),
+		FACT("b", DELIVERED, 2, EUR(2000), .customer = "c", .partner = "p"),
+		FACT("a", CANCELLED, 3, .customer = "another"),
+		FACT("c", CREATED, 2),
+	};
 	struct ledger_stage t;
-	ledger_stage_open(&t, server.dsn, "no such version");
-	stage_apply_rules(&t, BASE_RULE);
-	struct ledger *l = ledger_new(&t.settings, 0, 1);
-	write_fact(l, &t.epoch, &(struct fact)FACT("a", DELIVERED, 1, EUR(1000), .customer = "c", .partner = "p"), 1);
-	stage_run(&t, "UPDATE orders SET pinned_rule_version = 9");
-	const struct fact f = FACT("a", DELIVERED, 1, .refunded = 500);
 	struct batch b;
-	batch_fill(&b, &f, 1, 2);
-	expect(l, write_batch(l, &t.epoch, &b), STORE_RETRY, "pinned to nothing");
-	ck_assert(!b.wrote);
-	ck_assert_str_eq(ledger_error(l),
-			 "order a is priced by version 9 of rule base, which revision 1 of the rules lacks");
-	/* The next reason is the next failure's. */
-	struct history_epoch other = t.epoch;
-	other.bytes[15] ^= 1;
-	expect(l, write_batch(l, &other, &b), STORE_HISTORY, "another history");
-	ck_assert_ptr_nonnull(strstr(ledger_error(l), "epoch"));
-	stage_run(&t, "UPDATE orders SET pinned_rule_version = 1");
-	expect(l, write_batch(l, &t.epoch, &b), STORE_OK, "mended");
+	char schema[32];
+	snprintf(schema, sizeof(schema), "a later version %d", _i);
+	ledger_stage_open(&t, server.dsn, schema);
+	stage_apply_rules(&t, BASE_RULE);
+	struct ledger *l = ledger_new(&t.settings, 0, FACTS_MAX);
+	write_fact(l, &t.epoch, &first, 1);
+	set_order_a(&t, unknown_codes[_i].damage);
+	int64_t version = stage_number(&t, "SELECT xmin::text::int8 FROM orders WHERE order_id = 'a'");
+
+	/* By id, then by the hint of where the row is. */
+	for (int again = 0; again < 2; again++) {
+		batch_fill(&b, facts, 4, 2);
+		expect(l, write_batch(l, &t.epoch, &b), STORE_OK, unknown_codes[_i].damage);
+		ck_assert(b.wrote == !again);
+		for (int i = 0; i < 4; i += 2) {
+			ck_assert_int_eq(b.items[i].outcome, OUTCOME_DEFERRED);
+			ck_assert_str_eq(b.items[i].unknown_code, unknown_codes[_i].column);
+			ck_assert_ptr_null(b.items[i].conflict_field);
+			ck_assert_ptr_null(b.items[i + 1].unknown_code);
+		}
+		ck_assert_int_eq(b.items[1].outcome, again ? OUTCOME_RECORDED : OUTCOME_CREDITED);
+		ck_assert_int_eq(b.items[3].outcome, OUTCOME_RECORDED);
+		ck_assert_int_eq(stage_number(&t, "SELECT xmin::text::int8 FROM orders WHERE order_id = 'a'"), version);
+	}
+	stage_check(&t, "SELECT points FROM customer_points", "120");
+
+	/* Whoever knows the code takes them. */
+	set_order_a(&t, unknown_codes[_i].mend);
+	batch_fill(&b, facts, 1, 2);
+	expect(l, write_batch(l, &t.epoch, &b), STORE_OK, unknown_codes[_i].mend);
+	ck_assert_int_eq(b.items[0].outcome, OUTCOME_CREDITED);
+	ck_assert_ptr_null(b.items[0].unknown_code);
+	stage_check(&t, "SELECT points FROM customer_points", "70");
 	stage_check_books(&t);
+	ledger_free(l);
+	ledger_stage_close(&t);
+}
+END_TEST
+
+static const struct {
+	const char *damage, *mend;
+	const char *reason;
+} unknown_settings[] = {
+	{"ALTER TABLE rules DROP CONSTRAINT rules_kind_check; UPDATE rules SET kind = 3", "UPDATE rules SET kind = 1",
+	 "kind of rule base is a code that this version does not know: run a newer delivery-worker"},
+	{"UPDATE rules SET currency = 'USDT'", "UPDATE rules SET currency = NULL",
+	 "currency of rule base is a code that this version does not know: run a newer delivery-worker"},
+	{"ALTER TABLE partners DROP CONSTRAINT partners_kinds_check; INSERT INTO partners VALUES ('p', 4, NULL, NULL, 1)",
+	 "DELETE FROM partners",
+	 "kinds of partner p is a code that this version does not know: run a newer delivery-worker"},
+};
+
+/* [I14]: nothing is priced by what is left of them. */
+START_TEST(test_ledger__a_setting_of_a_later_version_is_unusable)
+{
+	static const struct fact fact = FACT("a", DELIVERED, 1, EUR(10000), .customer = "c", .partner = "p");
+	struct ledger_stage t;
+	struct batch b;
+	char schema[32];
+	snprintf(schema, sizeof(schema), "later settings %d", _i);
+	ledger_stage_open(&t, server.dsn, schema);
+	stage_apply_rules(&t, BASE_RULE);
+	stage_run(&t, unknown_settings[_i].damage);
+	struct ledger *l = ledger_new(&t.settings, 0, FACTS_MAX);
+	batch_fill(&b, &fact, 1, 1);
+	expect(l, write_batch(l, &t.epoch, &b), STORE_UNUSABLE, unknown_settings[_i].damage);
+	ck_assert_str_eq(ledger_error(l), unknown_settings[_i].reason);
+	ck_assert_int_eq(stage_orders(&t), 0);
+	stage_run(&t, unknown_settings[_i].mend);
+	expect(l, write_batch(l, &t.epoch, &b), STORE_OK, unknown_settings[_i].mend);
+	stage_check(&t, "SELECT points FROM customer_points", "100");
 	ledger_free(l);
 	ledger_stage_close(&t);
 }
@@ -1030,7 +1117,10 @@ int main(void)
 	tcase_add_loop_test(c, test_ledger__an_unanswered_commit_is_repeated_without_effect, 0, 2);
 	tcase_add_test(c, test_ledger__another_history_is_told_and_nothing_written);
 	tcase_add_test(c, test_ledger__rules_of_another_history_do_not_price);
-	tcase_add_test(c, test_ledger__a_price_without_its_rule_says_so);
+	tcase_add_loop_test(c, test_ledger__a_code_of_a_later_version_defers_its_records, 0,
+			    (int)(sizeof(unknown_codes) / sizeof(unknown_codes[0])));
+	tcase_add_loop_test(c, test_ledger__a_setting_of_a_later_version_is_unusable, 0,
+			    (int)(sizeof(unknown_settings) / sizeof(unknown_settings[0])));
 	tcase_add_test(c, test_ledger__an_absent_server_is_a_retry);
 	suite_add_tcase(suite, c);
 	SRunner *runner = srunner_create(suite);

@@ -552,7 +552,7 @@ END_TEST
 
 /* ---- the write ---- */
 
-/* Fates by index: 'o'pen, 'w'ritten, 'l'etter. */
+/* Fates by index: 'o'pen, 'w'ritten, 'l'etter, 'd'eferred. */
 static const struct {
 	const char *fates;
 	const char *open, *written, *letters;
@@ -563,6 +563,7 @@ static const struct {
 	{"wolwolwo", "147", "036", "25"},
 	{"oowwll", "01", "23", "45"},
 	{"lwo", "2", "1", "0"},
+	{"dldwo", "4", "3", "012"},
 	{"", "", "", ""},
 };
 
@@ -573,7 +574,10 @@ START_TEST(test_batch__sweep_by_fates)
 	load(strlen(fates));
 	mark_by_number(2);
 	for (size_t i = 0; fates[i]; i++) {
-		batch.fates[i] = fates[i] == 'o' ? FATE_OPEN : fates[i] == 'w' ? FATE_WRITTEN : FATE_LETTER;
+		batch.fates[i] = fates[i] == 'o'   ? FATE_OPEN
+				 : fates[i] == 'w' ? FATE_WRITTEN
+				 : fates[i] == 'd' ? FATE_DEFERRED
+						   : FATE_LETTER;
 		records[i].outcome = fates[i] == 'w' ? OUTCOME_CREDITED : OUTCOME_DEAD_LETTERED;
 	}
 	size_t marks = batch_sweep(&batch, 123456, written);
@@ -590,7 +594,10 @@ START_TEST(test_batch__sweep_by_fates)
 	}
 	for (size_t i = 0; fates[i]; i++) {
 		ck_assert_int_eq(records[i].committed_us, fates[i] == 'w' ? 123456 : 0);
-		ck_assert_int_eq(records[i].outcome, fates[i] == 'w' ? OUTCOME_CREDITED : OUTCOME_DEAD_LETTERED);
+		ck_assert_int_eq(records[i].outcome, fates[i] == 'w'   ? OUTCOME_CREDITED
+						     : fates[i] == 'd' ? OUTCOME_DEFERRED
+								       : OUTCOME_DEAD_LETTERED);
+		ck_assert(records[i].unknown_code == (fates[i] == 'd'));
 	}
 }
 END_TEST

@@ -52,6 +52,13 @@ static const struct table_check {
 	 " IS DISTINCT FROM (coalesce(p.points, 0), coalesce(p.points_count, 0), coalesce(p.points_seq, 0),"
 	 " coalesce(p.credit, 0), coalesce(p.credit_count, 0), coalesce(p.credit_seq, 0))"},
 
+	{"kinds of postings and accounts are known", "postings and balances",
+	 "SELECT (SELECT count(*) FROM posted) + (SELECT count(*) FROM balances)",
+	 "SELECT format('order %s kind %s seq %s', order_id, kind, seq), 'a kind of posting that this version does not know'"
+	 " FROM posted WHERE kind NOT IN (1, 2)"
+	 " UNION ALL SELECT format('account kind %s of %s', account_kind, account_id),"
+	 " 'a kind of account that this version does not know' FROM balances WHERE account_kind NOT BETWEEN 1 AND 4"},
+
 	{"postings carry their order's parties", "postings",
 	 "SELECT count(*) FROM posted",
 	 "SELECT format('order %s kind %s seq %s', order_id, p.kind, p.seq),"

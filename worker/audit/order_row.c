@@ -55,7 +55,7 @@ static struct claim read_claim(const struct pg_rows *rows, size_t row, int at, i
 static void read_state(const struct pg_rows *rows, size_t row, struct order_state *s)
 {
 	order_state_init(s);
-	s->progress = status_from_rank((int)pg_integer(rows, row, PROGRESS));
+	s->progress = (enum event_status)pg_integer(rows, row, PROGRESS);
 	s->outcome = read_claim(rows, row, OUTCOME_AT, OUTCOME, -1);
 	s->amount = read_claim(rows, row, AMOUNT_AT, AMOUNT, -1);
 	s->driver = read_claim(rows, row, DRIVER_AT, -1, DRIVER);
@@ -69,11 +69,12 @@ static void read_state(const struct pg_rows *rows, size_t row, struct order_stat
 
 static void read_terms(const struct pg_rows *rows, size_t row, struct order_terms *terms)
 {
+	int64_t kinds = integer_or(rows, row, PINNED_KINDS, KINDS_NONE);
 	*terms = (struct order_terms){
 		.outcome_at_us = time_or_none(rows, row, PINNED_AT),
 		.rule_id = pg_text(rows, row, PINNED_RULE),
 		.rule_version = (int32_t)integer_or(rows, row, PINNED_VERSION, 0),
-		.kinds = (uint8_t)(integer_or(rows, row, PINNED_KINDS, 0) & KINDS_ALL),
+		.kinds = (uint8_t)(kinds_known(kinds) ? kinds : UINT8_MAX),
 	};
 }
 
@@ -84,13 +85,13 @@ static bool before_2000(const struct claim *c)
 
 static const char *state_fault(const struct pg_rows *rows, size_t row, const struct order_state *s)
 {
-	enum event_status outcome = status_from_rank((int)integer_or(rows, row, OUTCOME, STATUS_NONE));
-	if (s->progress == STATUS_NONE)
-		return "progress is no rank of a status";
+	enum event_status outcome = status_from_rank(integer_or(rows, row, OUTCOME, STATUS_NONE));
+	if (status_from_rank(s->progress) == STATUS_NONE)
+		return "progress is no status that this version knows";
 	if (!same_presence(rows, row, OUTCOME, OUTCOME_AT))
 		return "outcome without its time, or the reverse";
 	if (!pg_null(rows, row, OUTCOME) && (outcome == STATUS_NONE || !status_is_decisive(outcome)))
-		return "outcome is no decisive status";
+		return "outcome is no decisive status that this version knows";
 	if (outcome > s->progress)
 		return "outcome is beyond progress";
 	if (status_is_decisive(s->progress) && outcome == STATUS_NONE)
@@ -124,8 +125,8 @@ static const char *row_fault(const struct pg_rows *rows, size_t row, const struc
 	if (!same_presence(rows, row, PINNED_AT, PINNED_KINDS) || !same_presence(rows, row, PINNED_RULE, PINNED_VERSION) ||
 	    (pg_null(rows, row, PINNED_AT) && !pg_null(rows, row, PINNED_RULE)))
 		return "the pin has only some of its parts";
-	if (o->terms.kinds != integer_or(rows, row, PINNED_KINDS, 0))
-		return "pinned_kinds is out of bounds";
+	if (!kinds_known(o->terms.kinds))
+		return "pinned_kinds has a bit that this version does not know";
 	if (o->points < 0 || o->order_credit_minor < 0)
 		return "what is posted is below 0";
 	if (!slice_present(o->first_topic) || o->first_partition < 0 || o->first_offset < 0)

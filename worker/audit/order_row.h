@@ -1,6 +1,6 @@
 /*
  * A row of table orders, read by commands. Rows may have been tampered with: reading accepts any, and
- * says what the worker would never have written.
+ * says what the worker would never have written. A code that this version does not know is kept as it is.
  * Pure. Slices are the result's.
  */
 #ifndef WORKER_AUDIT_ORDER_ROW_H

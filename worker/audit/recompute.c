@@ -111,9 +111,13 @@ static int64_t points_due(const struct rule *rule, int64_t amount_minor, int64_t
 		most = rule->max_points_per_order;
 	if (left_minor <= 0 || amount_minor < rule->min_order_minor)
 		return 0;
-	if (rule->kind == RULE_PER_ORDER)
+	switch (rule->kind) {
+	case RULE_PER_ORDER:
 		return product_over(rule->points, rule->multiplier_bp, 10000, most);
-	return product_over(left_minor, rule->points * rule->multiplier_bp, rule->per_minor * 10000, most);
+	case RULE_PER_AMOUNT:
+		return product_over(left_minor, rule->points * rule->multiplier_bp, rule->per_minor * 10000, most);
+	}
+	UNREACHABLE("a rule of no kind");
 }
 
 const char *order_state_due(const struct order_state *s, const struct order_terms *terms, const struct rules *rules,

@@ -184,6 +184,12 @@ static void compare_text(struct buf *out, const char *member, struct slice ledge
 	differ(out, member, texts[0], texts[1]);
 }
 
+static void compare_status(struct buf *out, const char *member, enum event_status ledger, enum event_status found)
+{
+	char texts[2][STATUS_LABEL_MAX];
+	compare_text(out, member, slice_of(status_label(ledger, texts[0])), slice_of(status_label(found, texts[1])));
+}
+
 static void compare_integer(struct buf *out, const char *member, int64_t ledger, int64_t found, int64_t unknown)
 {
 	if (ledger == found)
@@ -225,9 +231,8 @@ static void compare_claims(struct buf *out, const char *member, const char *time
 
 static void compare_states(struct buf *out, const struct order_state *ledger, const struct order_state *found)
 {
-	compare_text(out, "progress", slice_of(status_name(ledger->progress)), slice_of(status_name(found->progress)));
-	compare_text(out, "outcome", slice_of(status_name(order_state_outcome(ledger))),
-	             slice_of(status_name(order_state_outcome(found))));
+	compare_status(out, "progress", ledger->progress, found->progress);
+	compare_status(out, "outcome", order_state_outcome(ledger), order_state_outcome(found));
 	compare_time(out, "outcome_at", ledger->outcome.at_us, found->outcome.at_us);
 	compare_text(out, "customer_id", ledger->customer_id, found->customer_id);
 	compare_text(out, "partner_id", ledger->partner_id, found->partner_id);

@@ -127,8 +127,8 @@ static void print_facts(const struct order_row *o)
 	const struct order_state *s = &o->state;
 	char text[96];
 	printf("order %.*s\n", (int)o->order_id.len, o->order_id.data);
-	line("progress", slice_of(status_name(s->progress)), TIME_NONE);
-	line("outcome", slice_of(status_name(order_state_outcome(s))), s->outcome.at_us);
+	line("progress", slice_of(status_label(s->progress, text)), TIME_NONE);
+	line("outcome", slice_of(status_label(order_state_outcome(s), text)), s->outcome.at_us);
 	line("customer", s->customer_id, TIME_NONE);
 	line("partner", s->partner_id, TIME_NONE);
 	snprintf(text, sizeof(text), "%" PRId64 " %s", s->amount.number, s->currency);
@@ -239,9 +239,10 @@ static void put_time(struct json_writer *w, const char *name, int64_t us)
 static void put_facts(struct json_writer *w, const struct order_row *o)
 {
 	const struct order_state *s = &o->state;
+	char label[STATUS_LABEL_MAX];
 	put_text(w, "order_id", o->order_id);
-	put_text(w, "progress", slice_of(status_name(s->progress)));
-	put_text(w, "outcome", slice_of(status_name(order_state_outcome(s))));
+	put_text(w, "progress", slice_of(status_label(s->progress, label)));
+	put_text(w, "outcome", slice_of(status_label(order_state_outcome(s), label)));
 	put_time(w, "outcome_at", s->outcome.at_us);
 	put_text(w, "customer_id", s->customer_id);
 	put_text(w, "partner_id", s->partner_id);

@@ -6,16 +6,17 @@
 
 const char *reason_kinds(uint8_t kinds)
 {
-	switch (kinds & KINDS_ALL) {
+	switch ((enum ledger_kinds)kinds) {
 	case KINDS_ALL:
 		return "points, order_credit";
 	case KIND_POINTS:
 		return "points";
 	case KIND_ORDER_CREDIT:
 		return "order_credit";
-	default:
+	case KINDS_NONE:
 		return "neither";
 	}
+	return "kinds that this version does not know";
 }
 
 /* Returns: NULL when the order can earn. */
@@ -53,6 +54,22 @@ static void put_rule(const struct facts *f, const struct rule *rule, struct buf 
 	buf_printf(out, ", rule %.*s v%" PRId32 " in force at %s", (int)rule->id.len, rule->id.data, rule->version, at);
 }
 
+static void put_product(const struct facts *f, const struct rule *rule, struct buf *out)
+{
+	switch (rule->kind) {
+	case RULE_PER_ORDER:
+		buf_printf(out, " = floor(%" PRId64 " × %" PRId64 " / 10000)", rule->points, rule->multiplier_bp);
+		return;
+	case RULE_PER_AMOUNT:
+		buf_puts(out, " = floor(");
+		put_net(f, out);
+		buf_printf(out, " × %" PRId64 " × %" PRId64 " / (%" PRId64 " × 10000))", rule->points, rule->multiplier_bp,
+		           rule->per_minor);
+		return;
+	}
+	UNREACHABLE("a rule of no kind");
+}
+
 static void put_formula(const struct facts *f, const struct rule *rule, struct buf *out)
 {
 	if (net_minor(f) == 0) {
@@ -61,13 +78,8 @@ static void put_formula(const struct facts *f, const struct rule *rule, struct b
 	} else if (f->amount_minor < rule->min_order_minor) {
 		buf_printf(out, ": the amount %" PRId64 " is below the rule's minimum %" PRId64, f->amount_minor,
 		           rule->min_order_minor);
-	} else if (rule->kind == RULE_PER_ORDER) {
-		buf_printf(out, " = floor(%" PRId64 " × %" PRId64 " / 10000)", rule->points, rule->multiplier_bp);
 	} else {
-		buf_puts(out, " = floor(");
-		put_net(f, out);
-		buf_printf(out, " × %" PRId64 " × %" PRId64 " / (%" PRId64 " × 10000))", rule->points, rule->multiplier_bp,
-		           rule->per_minor);
+		put_product(f, rule, out);
 	}
 	if (rule->max_points_per_order >= 0)
 		buf_printf(out, ", at most %" PRId64, rule->max_points_per_order);

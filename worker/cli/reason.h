@@ -12,7 +12,7 @@
 void reason_points(const struct facts *f, const struct pricing_pin *pin, const struct rule *rule, struct buf *out);
 void reason_order_credit(const struct facts *f, const struct pricing_pin *pin, struct buf *out);
 
-/* "points, order_credit", "points", "order_credit", "neither". */
+/* "points, order_credit", "points", "order_credit", "neither"; or that this version does not know them all. */
 const char *reason_kinds(uint8_t kinds);
 
 #endif

@@ -146,16 +146,28 @@ static void print_rules(const struct rules *rules, int64_t now_us)
 
 static const char *kinds_text(uint8_t kinds)
 {
-	switch (kinds & KINDS_ALL) {
+	switch ((enum ledger_kinds)kinds) {
 	case KIND_POINTS:
 		return "points";
 	case KIND_ORDER_CREDIT:
 		return "order_credit";
 	case KINDS_ALL:
 		return "points, order_credit";
-	default:
+	case KINDS_NONE:
 		return "none";
 	}
+	UNREACHABLE("kinds that rules_store.c does not load");
+}
+
+static const char *kind_text(enum rule_kind kind)
+{
+	switch (kind) {
+	case RULE_PER_AMOUNT:
+		return "per_amount";
+	case RULE_PER_ORDER:
+		return "per_order";
+	}
+	UNREACHABLE("a kind that rules_store.c does not load");
 }
 
 static void print_partners(const struct rules *rules)
@@ -189,7 +201,7 @@ static void put_rule(struct json_writer *w, const struct rule *rule, int64_t now
 	json_put_key(w, "id"), json_put_string(w, rule->id);
 	json_put_key(w, "version"), json_put_int(w, rule->version);
 	json_put_key(w, "state"), json_put_text(w, window_state(rule, now_us));
-	json_put_key(w, "kind"), json_put_text(w, rule->kind == RULE_PER_AMOUNT ? "per_amount" : "per_order");
+	json_put_key(w, "kind"), json_put_text(w, kind_text(rule->kind));
 	json_put_key(w, "points"), json_put_int(w, rule->points);
 	if (rule->kind == RULE_PER_AMOUNT)
 		json_put_key(w, "per_minor"), json_put_int(w, rule->per_minor);

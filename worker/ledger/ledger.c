@@ -1,7 +1,5 @@
 #include "worker/ledger/ledger.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* How often a batch is begun again because another transaction was faster, before it counts as
@@ -26,7 +24,6 @@ struct ledger {
 	struct posting *postings; /* ORDER_POSTINGS_MAX an order */
 	struct store_write *writes;
 	size_t order_count;
-	char error[256]; /* "": the store's */
 };
 
 static void *scratch(size_t count, size_t size)
@@ -61,7 +58,7 @@ void ledger_free(struct ledger *l)
 
 const char *ledger_error(const struct ledger *l)
 {
-	return l->error[0] ? l->error : store_error(l->store);
+	return store_error(l->store);
 }
 
 static int ref_compare(const void *left, const void *right)
@@ -145,9 +142,20 @@ static enum store_result begin(struct ledger *l, const struct history_epoch *exp
 	}
 }
 
+/* For the order of a later version: what is read in it as something else would be rewritten as that [I14]. */
+static void defer_items(const struct order *o, struct ledger_item *items, const struct item_ref *refs, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct ledger_item *item = &items[refs[i].index];
+		item->outcome = OUTCOME_DEFERRED;
+		item->conflict_field = NULL;
+		item->unknown_code = o->unknown;
+	}
+}
+
 static void apply_item(struct ledger *l, struct order *o, struct ledger_item *item, uint32_t index)
 {
-	item->conflict_field = NULL;
+	item->conflict_field = item->unknown_code = NULL;
 	switch (order_apply(o, item->event, l->rules, index, &item->conflict_field)) {
 	case ORDER_RECORDED:
 		item->outcome = OUTCOME_RECORDED;
@@ -194,25 +202,29 @@ static size_t decide_order(struct ledger *l, struct order *o, struct ledger_item
 	return writes + 1;
 }
 
-/* Returns: false, and why, when an order was priced by a version that our set does not hold. */
-static bool decide(struct ledger *l, struct ledger_item *items, size_t count, size_t *writes)
+/*
+ * `last`: rules that lack an order's version were loaded anew, and lack it still. No worker of ours can have written
+ * that, so it is a code that is not known here, like any other.
+ * Returns: false when an order was priced by a version that our set does not hold, and is to be loaded.
+ */
+static bool decide(struct ledger *l, struct ledger_item *items, size_t count, bool last, size_t *writes)
 {
 	size_t from = 0;
 	*writes = 0;
 	for (size_t i = 0; i < l->order_count; i++) {
 		struct order *o = &l->orders[i];
-		if (!order_resume(o, l->rules)) {
-			snprintf(l->error, sizeof(l->error),
-			         "order %.*s is priced by version %" PRId32 " of rule %.*s, which revision %" PRId64
-			         " of the rules lacks",
-			         (int)o->order_id.len, o->order_id.data, o->pin.rule_version, (int)o->pin.rule_id.len,
-			         o->pin.rule_id.data, rules_revision(l->rules));
-			return false;
+		if (!o->unknown && !order_resume(o, l->rules)) {
+			if (!last)
+				return false;
+			o->unknown = "pinned_rule_version";
 		}
 		size_t to = from + 1;
 		while (to < count && same_order(&l->refs[to], &l->refs[from]))
 			to++;
-		*writes = decide_order(l, o, items, &l->refs[from], to - from, *writes);
+		if (o->unknown)
+			defer_items(o, items, &l->refs[from], to - from);
+		else
+			*writes = decide_order(l, o, items, &l->refs[from], to - from, *writes);
 		from = to;
 	}
 	return true;
@@ -227,18 +239,15 @@ enum store_result ledger_write(struct ledger *l, const struct history_epoch *exp
 	enum store_result r = STORE_RETRY;
 	for (int attempt = 0; attempt < STALE_TRIES; attempt++) {
 		size_t writes = 0;
-		l->error[0] = '\0';
 		r = begin(l, expected, attempt > 0, count);
 		if (r != STORE_OK)
 			return r;
 		/* A replica may have priced an order by a rule applied after the check in this transaction was read. */
-		if (!decide(l, items, count, &writes)) {
+		if (!decide(l, items, count, attempt + 1 == STALE_TRIES, &writes)) {
 			store_rollback(l->store);
 			r = load_rules(l, expected);
-			if (r != STORE_OK) {
-				l->error[0] = '\0';
+			if (r != STORE_OK)
 				return r;
-			}
 			continue;
 		}
 		r = store_commit(l->store, l->writes, writes);

@@ -23,9 +23,11 @@ void ledger_free(struct ledger *l);
 struct ledger_item {
 	const struct event *event;
 	struct store_source source;
-	enum outcome outcome;       /* out: credited, recorded or stale; meaningless with conflict_field */
+	enum outcome outcome;       /* out: credited, recorded, stale or deferred; meaningless with conflict_field */
 	const char *conflict_field; /* out: NULL, or the member that contradicts the order: to be dead-lettered,
 	                               and only now that the transaction is committed */
+	const char *unknown_code;   /* out: NULL, or the column of its order's row whose code this binary does not
+	                               know: nothing of it was written, it is to be deferred [I14] */
 };
 
 /*

@@ -32,6 +32,8 @@ struct order {
 	int32_t order_credit_seq;
 	int32_t rev;                /* as read; 0 for a new order */
 	bool exists;                /* there is a row */
+	const char *unknown;        /* NULL, or the column of the row whose code this binary does not know: the order is
+	                               another version's, neither applied to nor written [I14] */
 
 	/* The batch. */
 	bool changed;                 /* facts, pin or postings differ from the row: it must be written */

@@ -17,10 +17,17 @@
 
 /* Which ledger entries a partner takes part in. Values are stored in the database. */
 enum ledger_kinds {
+	KINDS_NONE = 0,
 	KIND_POINTS = 1,
 	KIND_ORDER_CREDIT = 2,
 	KINDS_ALL = KIND_POINTS | KIND_ORDER_CREDIT,
 };
+
+/* Whether all bits are ours. Else a later version wrote it: what it means is not known here. */
+static inline bool kinds_known(int64_t kinds)
+{
+	return (kinds & ~(int64_t)KINDS_ALL) == 0;
+}
 
 enum rule_kind { RULE_PER_AMOUNT = 1, RULE_PER_ORDER = 2 }; /* stored in the database */
 

@@ -38,13 +38,24 @@ static int64_t time_or(const struct pg_rows *rows, size_t row, int column, int64
 	return pg_null(rows, row, column) ? absent : pg_time(rows, row, column);
 }
 
-/* Strings are the row's. */
-static void read_rule(const struct pg_rows *rows, size_t row, struct rule *rule)
+/* Whether the code is that of a kind: another one is a later version's, and no rule of ours [I14]. */
+static bool kind_of_code(int64_t code, enum rule_kind *kind)
+{
+	switch ((enum rule_kind)code) {
+	case RULE_PER_AMOUNT:
+	case RULE_PER_ORDER:
+		*kind = (enum rule_kind)code;
+		return true;
+	}
+	return false;
+}
+
+/* Returns: NULL, or the column whose code this binary does not know. Strings are the row's. */
+static const char *read_rule(const struct pg_rows *rows, size_t row, struct rule *rule)
 {
 	*rule = (struct rule){
 		.id = pg_text(rows, row, RULE_ID),
 		.version = (int32_t)pg_integer(rows, row, RULE_VERSION),
-		.kind = pg_integer(rows, row, RULE_KIND) == RULE_PER_ORDER ? RULE_PER_ORDER : RULE_PER_AMOUNT,
 		.points = pg_integer(rows, row, RULE_POINTS),
 		.per_minor = pg_integer(rows, row, RULE_PER_MINOR),
 		.multiplier_bp = pg_integer(rows, row, RULE_MULTIPLIER),
@@ -54,12 +65,15 @@ static void read_rule(const struct pg_rows *rows, size_t row, struct rule *rule)
 		.valid_from_us = time_or(rows, row, RULE_FROM, TIME_NONE),
 		.valid_to_us = time_or(rows, row, RULE_TO, INT64_MAX),
 	};
-	/* A currency that is not three letters came from elsewhere; cut, it equals no order's and never
-	 * turns into "any". */
+	if (!kind_of_code(pg_integer(rows, row, RULE_KIND), &rule->kind))
+		return "kind";
 	struct slice currency = pg_text(rows, row, RULE_CURRENCY);
-	if (slice_present(currency))
-		snprintf(rule->currency, sizeof(rule->currency), "%.*s", currency.len == 3 ? 3 : 1,
-		         currency.len ? currency.data : "?");
+	if (!slice_present(currency))
+		return NULL;
+	if (currency.len != sizeof(rule->currency) - 1)
+		return "currency";
+	memcpy(rule->currency, currency.data, currency.len);
+	return NULL;
 }
 
 /* The table takes numbers that no file may bring, and limits are reckoned within a file's bounds. */
@@ -71,14 +85,50 @@ static int64_t rate_or_default(const struct pg_rows *rows, size_t row, int colum
 	return value < min ? min : value > PARTNER_RATE_MAX ? PARTNER_RATE_MAX : value;
 }
 
-static void read_partner(const struct pg_rows *rows, size_t row, struct partner_settings *p)
+/* As read_rule. */
+static const char *read_partner(const struct pg_rows *rows, size_t row, struct partner_settings *p)
 {
+	int64_t kinds = pg_integer(rows, row, PARTNER_KINDS);
 	*p = (struct partner_settings){
 		.partner_id = pg_text(rows, row, PARTNER_ID),
-		.kinds = (uint8_t)pg_integer(rows, row, PARTNER_KINDS),
+		.kinds = (uint8_t)(kinds_known(kinds) ? kinds : KINDS_NONE),
 		.per_second = rate_or_default(rows, row, PARTNER_PER_SECOND, 0),
 		.burst = rate_or_default(rows, row, PARTNER_BURST, 1),
 	};
+	return kinds_known(kinds) ? NULL : "kinds";
+}
+
+/* Without that entry the others would price what it was to price: so none of them does. */
+static enum pg_result refuse_code(struct pg *pg, const char *what, struct slice id, const char *column)
+{
+	char why[256];
+	snprintf(why, sizeof(why), "%s of %s %.*s is a code that this version does not know: run a newer delivery-worker",
+	         column, what, (int)id.len, id.data);
+	return pg_refuse(pg, why);
+}
+
+static enum pg_result add_rules(struct pg *pg, const struct pg_rows *rows, struct rules *rules)
+{
+	for (size_t i = 0; i < pg_rows_count(rows); i++) {
+		struct rule rule;
+		const char *unknown = read_rule(rows, i, &rule);
+		if (unknown)
+			return refuse_code(pg, "rule", rule.id, unknown);
+		rules_add(rules, &rule);
+	}
+	return PG_OK;
+}
+
+static enum pg_result add_partners(struct pg *pg, const struct pg_rows *rows, struct rules *rules)
+{
+	for (size_t i = 0; i < pg_rows_count(rows); i++) {
+		struct partner_settings p;
+		const char *unknown = read_partner(rows, i, &p);
+		if (unknown)
+			return refuse_code(pg, "partner", p.partner_id, unknown);
+		rules_add_partner(rules, &p);
+	}
+	return PG_OK;
 }
 
 static enum pg_result query_revision(struct pg *pg, const char *sql, int64_t *revision)
@@ -115,18 +165,15 @@ enum pg_result rules_store_load(struct pg *pg, int64_t up_to_revision, struct ru
 		goto done;
 
 	struct rules *rules = rules_new(up_to_revision);
-	for (size_t i = 0; i < pg_rows_count(rule_rows); i++) {
-		struct rule rule;
-		read_rule(rule_rows, i, &rule);
-		rules_add(rules, &rule);
+	result = add_rules(pg, rule_rows, rules);
+	if (result == PG_OK)
+		result = add_partners(pg, partner_rows, rules);
+	if (result == PG_OK) {
+		rules_seal(rules);
+		*out = rules;
+	} else {
+		rules_unref(rules);
 	}
-	for (size_t i = 0; i < pg_rows_count(partner_rows); i++) {
-		struct partner_settings p;
-		read_partner(partner_rows, i, &p);
-		rules_add_partner(rules, &p);
-	}
-	rules_seal(rules);
-	*out = rules;
 done:
 	pg_rows_free(rule_rows);
 	pg_rows_free(partner_rows);

@@ -4,7 +4,8 @@
  * the rules as of any revision can be read back at any time (partner settings: the newest alone).
  * Workers hear of a change on the channel RULES_CHANNEL, the revision as payload.
  *
- * Errors are pg.h's; the text is in pg_error.
+ * Errors are pg.h's; the text is in pg_error. A code that this binary does not know (a kind of rule, a bit of a
+ * partner's kinds, a currency of another form) is PG_UNUSABLE: a set without that entry would price otherwise [I14].
  */
 #ifndef WORKER_LEDGER_RULES_STORE_H
 #define WORKER_LEDGER_RULES_STORE_H

@@ -64,6 +64,7 @@ void metrics_read_tally(struct tally *sum);
 	X(DEGRADED_OFFSET_LOST, "degraded", "gauge", "what=\"offset_lost\"", "1 while the worker runs with less than it is set up for.") \
 	X(DEGRADED_UNREADABLE, "degraded", "gauge", "what=\"unreadable\"", "1 while the worker runs with less than it is set up for.") \
 	X(DEGRADED_WAITING, "degraded", "gauge", "what=\"waiting\"", "1 while the worker runs with less than it is set up for.") \
+	X(DEGRADED_UNKNOWN_CODES, "degraded", "gauge", "what=\"unknown_codes\"", "1 while the worker runs with less than it is set up for.") \
 	X(ASSIGNED_PARTITIONS, "assigned_partitions", "gauge", "", "Partitions assigned to this worker.") \
 	X(IN_FLIGHT_BYTES, "in_flight_bytes", "gauge", "", "Bytes of records in flight.") \
 	X(PG_COMMITTED, "pg_transactions_total", "counter", "result=\"committed\"", "Batch transactions by result.") \
@@ -89,6 +90,7 @@ void metrics_read_tally(struct tally *sum);
 	X(REDIS_ADMIT_FAILED, "redis_requests_total", "counter", "op=\"admit\",result=\"failed\"", "Requests to Redis by operation and result.") \
 	X(REDIS_MARK_OK, "redis_requests_total", "counter", "op=\"mark\",result=\"ok\"", "Requests to Redis by operation and result.") \
 	X(REDIS_MARK_FAILED, "redis_requests_total", "counter", "op=\"mark\",result=\"failed\"", "Requests to Redis by operation and result.") \
+	X(UNKNOWN_CODES, "unknown_code_deferrals_total", "counter", "", "Records deferred since their order's row holds a code that this version does not know.") \
 	X(UNKNOWN_MEMBERS, "unknown_members_total", "counter", "", "Members of events that the schema does not know.") \
 	X(LOG_SUPPRESSED, "log_lines_suppressed_total", "counter", "", "Log lines held back by the rate limit.")
 

@@ -214,6 +214,11 @@ size_t batch_sweep(struct batch *b, int64_t committed_us, struct gate_mark *writ
 			written[marks++] = b->marks[i];
 			record_list_append(&b->returned, r);
 			break;
+		case FATE_DEFERRED:
+			r->outcome = OUTCOME_DEFERRED;
+			r->unknown_code = true;
+			record_list_append(&b->outgoing, r);
+			break;
 		case FATE_LETTER:
 			record_list_append(&b->outgoing, r);
 			break;

@@ -20,6 +20,7 @@ enum batch_fate {
 	FATE_OPEN,    /* not written yet */
 	FATE_WRITTEN, /* its transaction is committed */
 	FATE_LETTER,  /* refused, to be dead-lettered: record->refusal says why */
+	FATE_DEFERRED, /* its order is another version's [I14] */
 };
 
 enum { BATCH_NO_INDEX = -1 };
@@ -75,7 +76,7 @@ size_t batch_collect_requests(struct batch *b, const struct rules *rules, const 
 /* Admits as many records of each partner as were granted, the first ones; the rest is to be deferred. */
 void batch_apply_grants(struct batch *b);
 
-/* Takes out what the write finished: letters to `outgoing`, written ones to `returned`. The marks of the
+/* Takes out what the write finished: letters and deferrals to `outgoing`, written ones to `returned`. The marks of the
  * written ones go to `written` (room for `max`). Returns: how many those are. */
 size_t batch_sweep(struct batch *b, int64_t committed_us, struct gate_mark *written);
 

@@ -118,7 +118,7 @@ static void shrink(struct outbox *o, struct record *r, const char *reason)
 	} else if (record_is_dead_letter(r) && !r->without_value) {
 		r->without_value = true;
 		record_list_append(&o->waiting, r);
-	} else if (!record_is_dead_letter(r)) {
+	} else if (!record_is_dead_letter(r) && !r->unknown_code) {
 		LOG(LOG_WARN, "too large to defer: taken now", LOG_I("partition", r->source.partition),
 		    LOG_I("offset", r->source.offset));
 		r->outcome = OUTCOME_RECORDED;

@@ -3,7 +3,7 @@
  * report; until then the record stays here and its offset uncommitted, so a crash costs a second copy,
  * never the record. What is refused is tried again, without an end, with backoff and jitter: an outage
  * never loses a copy. What is refused for its size goes without the value (a dead letter), or back
- * to the workers as if it were within the limit (a deferral).
+ * to the workers as if it were within the limit (a deferral, unless no worker here could take it).
  *
  * Thread: one of its own polls the producer; outbox_put from any.
  */

@@ -22,6 +22,12 @@ enum {
 	SAY_AFTER_TRIES = 3,  /* deadlocks and the like are gone by then; what is not is an outage */
 };
 
+/*
+ * Orders of a later version are an outage of their own: over when none was met for so long. A deferred record comes back
+ * sooner, from the longest class of waiting, too (64 times the default of `rate.defer_ms`).
+ */
+#define UNKNOWN_CODES_OVER_US (3600 * INT64_C(1000000))
+
 /* A turn's longest silence: the statements of one transaction, each up to its timeout. */
 #define WORKER_SILENCE_US (300 * INT64_C(1000000))
 
@@ -47,8 +53,9 @@ struct pool {
 	_Atomic uint64_t begun;     /* writes of all workers, numbered as they begin */
 	_Atomic uint64_t committed; /* the latest number of one that wrote something */
 	_Atomic bool stopping;
-	pthread_mutex_t lock;     /* of the wait between tries, and of `stuck` */
+	pthread_mutex_t lock;     /* of the wait between tries, of `stuck`, and of what follows it */
 	int stuck;                /* workers that an outage holds */
+	int64_t unknown_codes_until_us; /* when it is over that orders hold codes which are not known here; 0: it is */
 	pthread_cond_t stopped;
 };
 
@@ -95,6 +102,34 @@ static void on_overdue(void *owner, const char *why)
 	heart_beat(w->heart, clock_mono_us());
 	set_stuck(w, true, why);
 	LOG(LOG_DEBUG, "a batch waits for postgresql", LOG_I("worker", w->index), LOG_S("reason", why));
+}
+
+static void note_unknown_code(struct worker *w, const struct record *r, const char *column)
+{
+	struct pool *p = w->pool;
+	metric_add(METRIC_UNKNOWN_CODES, 1);
+	mutex_lock(&p->lock);
+	bool first = p->unknown_codes_until_us == 0;
+	p->unknown_codes_until_us = clock_mono_us() + UNKNOWN_CODES_OVER_US;
+	metric_set(METRIC_DEGRADED_UNKNOWN_CODES, 1);
+	mutex_unlock(&p->lock);
+	if (first)
+		LOG(LOG_ERROR, "an order's row holds a code that this version does not know: such records wait for a newer one",
+		    LOG_S("column", column), LOG_B("topic", r->source.topic), LOG_I("partition", r->source.partition),
+		    LOG_I("offset", r->source.offset));
+}
+
+static void end_unknown_codes(struct pool *p, int64_t now)
+{
+	mutex_lock(&p->lock);
+	bool over = p->unknown_codes_until_us && now >= p->unknown_codes_until_us;
+	if (over) {
+		p->unknown_codes_until_us = 0;
+		metric_set(METRIC_DEGRADED_UNKNOWN_CODES, 0);
+	}
+	mutex_unlock(&p->lock);
+	if (over)
+		LOG(LOG_INFO, "orders with codes that this version does not know are met no more");
 }
 
 static double seconds_since(int64_t *from_us)
@@ -177,11 +212,16 @@ static size_t admit(struct worker *w, struct batch *b)
 
 /* ---- write ---- */
 
-static void conclude(struct batch *b, size_t from, size_t count)
+static void conclude(struct worker *w, struct batch *b, size_t from, size_t count)
 {
 	for (size_t i = from; i < from + count; i++) {
 		struct record *r = b->records[i];
 		const struct ledger_item *item = &b->items[i];
+		if (item->unknown_code) {
+			note_unknown_code(w, r, item->unknown_code);
+			b->fates[i] = FATE_DEFERRED;
+			continue;
+		}
 		if (!item->conflict_field) {
 			r->outcome = item->outcome;
 			b->fates[i] = FATE_WRITTEN;
@@ -233,7 +273,7 @@ static enum store_result write_range(struct worker *w, struct batch *b, size_t f
 		metric_add(METRIC_PG_COMMITTED, 1);
 		if (wrote)
 			note_commit(w->pool, number);
-		conclude(b, from, count);
+		conclude(w, b, from, count);
 		return STORE_OK;
 	}
 	if (r != STORE_REJECTED)
@@ -356,7 +396,9 @@ static void *run(void *argument)
 	snprintf(name, sizeof(name), "worker-%u", (unsigned)w->index % 1000);
 	w->heart = heart_start(name, WORKER_SILENCE_US, clock_mono_us());
 	while (take(w, b)) {
-		heart_beat(w->heart, clock_mono_us());
+		int64_t now = clock_mono_us();
+		heart_beat(w->heart, now);
+		end_unknown_codes(w->pool, now);
 		if (atomic_load(&w->pool->stopping)) {
 			batch_release_records(b);
 			records_return(&b->returned);

@@ -62,6 +62,7 @@ struct record {
 	bool deferred;           /* it was read from the deferred topic */
 	bool alone;              /* its copy goes in a batch of its own: another's size is not to be held against it */
 	bool without_value;      /* its copy was refused for its size */
+	bool unknown_code;       /* it is deferred since its order's row holds a code that this binary does not know */
 	bool admitted;           /* the rate limit let it pass, and charged it where it charges: not asked again */
 };
 
