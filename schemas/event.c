@@ -51,17 +51,40 @@ const char *status_label(enum event_status code, char buffer[STATUS_LABEL_MAX])
 	return buffer;
 }
 
-/* The members that are strings; a new one must be added here to be copied, compared and hashed. */
-static const size_t strings[] = {
-	offsetof(struct event, order_id),    offsetof(struct event, event_id),   offsetof(struct event, source),
-	offsetof(struct event, customer_id), offsetof(struct event, partner_id), offsetof(struct event, driver_id),
-	offsetof(struct event, reason),
+/* Where the texts and the numbers of an event lie; status and currency are one member each. */
+#define TEXT_ID(field) offsetof(struct event, field),
+#define TEXT_TEXT(field) offsetof(struct event, field),
+#define TEXT_NUMBER(field)
+#define TEXT_STATUS(field)
+#define TEXT_TIME(field)
+#define TEXT_CURRENCY(field)
+#define TEXT_VERSION(field)
+#define TEXT_OFFSET(symbol, name, field, type, min, max, absent, presence, kept) TEXT_##type(field)
+static const size_t strings[] = {EVENT_MEMBERS(TEXT_OFFSET)};
+
+#define NUMBER_ID(field)
+#define NUMBER_TEXT(field)
+#define NUMBER_NUMBER(field) offsetof(struct event, field),
+#define NUMBER_STATUS(field)
+#define NUMBER_TIME(field) offsetof(struct event, field),
+#define NUMBER_CURRENCY(field)
+#define NUMBER_VERSION(field)
+#define NUMBER_OFFSET(symbol, name, field, type, min, max, absent, presence, kept) NUMBER_##type(field)
+static const size_t numbers[] = {EVENT_MEMBERS(NUMBER_OFFSET)};
+
+enum {
+	STRING_COUNT = sizeof(strings) / sizeof(strings[0]),
+	NUMBER_COUNT = sizeof(numbers) / sizeof(numbers[0]),
 };
 
-enum { STRING_COUNT = sizeof(strings) / sizeof(strings[0]) };
+#define COUNT_ONE(symbol, name, field, type, min, max, absent, presence, kept) +1
+static_assert(STRING_COUNT + NUMBER_COUNT + 3 == 0 EVENT_MEMBERS(COUNT_ONE),
+	      "a member is a text, a number, the status, the currency or the version");
 
-static_assert(offsetof(struct event, status) == STRING_COUNT * sizeof(struct slice),
-	      "struct event opens with its strings, and each is listed");
+static int64_t number_at(const struct event *event, size_t i)
+{
+	return *(const int64_t *)(const void *)((const char *)event + numbers[i]);
+}
 
 static const struct slice *string_at(const struct event *event, size_t i)
 {
@@ -91,10 +114,11 @@ void event_move_strings(struct event *event, char *storage)
 
 bool event_equal(const struct event *a, const struct event *b)
 {
-	if (a->status != b->status || a->timestamp_us != b->timestamp_us || a->amount_minor != b->amount_minor ||
-	    memcmp(a->currency, b->currency, sizeof(a->currency)) != 0 ||
-	    a->refunded_total_minor != b->refunded_total_minor || a->attempt != b->attempt)
+	if (a->status != b->status || memcmp(a->currency, b->currency, sizeof(a->currency)) != 0)
 		return false;
+	for (size_t i = 0; i < NUMBER_COUNT; i++)
+		if (number_at(a, i) != number_at(b, i))
+			return false;
 	for (size_t i = 0; i < STRING_COUNT; i++)
 		if (!slice_equal(*string_at(a, i), *string_at(b, i)))
 			return false;
@@ -116,15 +140,13 @@ static uint8_t *put_bytes(uint8_t *at, uint64_t number, int bytes)
  */
 void event_digest(const struct event *event, const uint8_t key[16], struct event_digest *out)
 {
-	uint8_t head[3 * 8 + 2 + sizeof(event->currency) + 2 * STRING_COUNT];
+	uint8_t head[8 * NUMBER_COUNT + 1 + sizeof(event->currency) + 2 * STRING_COUNT];
 	uint8_t *at = head;
 	struct siphash h;
 
-	at = put_bytes(at, (uint64_t)event->timestamp_us, 8);
-	at = put_bytes(at, (uint64_t)event->amount_minor, 8);
-	at = put_bytes(at, (uint64_t)event->refunded_total_minor, 8);
+	for (size_t i = 0; i < NUMBER_COUNT; i++)
+		at = put_bytes(at, (uint64_t)number_at(event, i), 8);
 	*at++ = (uint8_t)event->status;
-	*at++ = event->attempt;
 	memcpy(at, event->currency, sizeof(event->currency));
 	at += sizeof(event->currency);
 	for (size_t i = 0; i < STRING_COUNT; i++) {

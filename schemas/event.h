@@ -29,9 +29,7 @@ enum {
 	EVENT_ID_CHARS_MAX = 64,     /* order_id, customer_id, partner_id, driver_id */
 	EVENT_EVENT_ID_CHARS_MAX = 128,
 	EVENT_TEXT_CHARS_MAX = 128,  /* reason, source */
-	/* All strings of one event, UTF-8: three ids of 64 ASCII bytes, driver_id 64, event_id 128, reason 128,
-	 * source 128 code points of at most 4 bytes. */
-	EVENT_STRINGS_MAX = 3 * 64 + 4 * (64 + 3 * 128),
+	EVENT_ATTEMPTS_MAX = 99,
 	/* How far a timestamp may lie ahead of the record's Kafka time. */
 	EVENT_FUTURE_MAX_US = 5 * 60 * 1000000,
 };
@@ -76,22 +74,64 @@ const char *status_name(enum event_status s);
 enum { STATUS_LABEL_MAX = 32 };
 const char *status_label(enum event_status code, char buffer[STATUS_LABEL_MAX]);
 
+/*
+ * The members of an event, each once. The struct, the names, the bounds that the decoder keeps, equality, digest and
+ * copies are made of this table, and the JSON Schema and the merge rules are tested against it: a member that stands
+ * here counts everywhere, and none can be left out of a list.
+ *
+ *     X(SYMBOL, "name", field, TYPE, min, max, absent, PRESENCE, KEPT)
+ *
+ *     TYPE      ID: a text of [A-Za-z0-9._:-]; TEXT: of any characters; NUMBER: an integer; STATUS, TIME (since the
+ *               Unix epoch, cut to the microsecond), CURRENCY ("" exactly when amount_minor is absent) and VERSION
+ *               (which the struct has no field for) are one member each
+ *     min, max  of a text its length in code points, of a number its value
+ *     absent    the value of a number that is not there; a text has no data then
+ *     PRESENCE  REQUIRED, OPTIONAL, or NULLABLE: optional, and null says no more than leaving it out
+ *     KEPT      STORED: the order keeps it, by a merge rule of worker/ledger/facts.c; KEY: it names the order or the
+ *               event; PASSING: neither
+ */
+#define EVENT_MEMBERS(X) \
+	X(ORDER_ID, "order_id", order_id, ID, 1, EVENT_ID_CHARS_MAX, 0, REQUIRED, KEY) \
+	X(STATUS, "status", status, STATUS, 0, 0, 0, REQUIRED, STORED) \
+	X(TIMESTAMP, "timestamp", timestamp_us, TIME, 0, 0, 0, REQUIRED, STORED) \
+	X(DRIVER_ID, "driver_id", driver_id, TEXT, 1, EVENT_ID_CHARS_MAX, 0, NULLABLE, STORED) \
+	X(EVENT_ID, "event_id", event_id, TEXT, 1, EVENT_EVENT_ID_CHARS_MAX, 0, OPTIONAL, KEY) \
+	X(SCHEMA_VERSION, "schema_version", schema_version, VERSION, 1, 1, 0, OPTIONAL, PASSING) \
+	X(CUSTOMER_ID, "customer_id", customer_id, ID, 1, EVENT_ID_CHARS_MAX, 0, OPTIONAL, STORED) \
+	X(PARTNER_ID, "partner_id", partner_id, ID, 1, EVENT_ID_CHARS_MAX, 0, OPTIONAL, STORED) \
+	X(AMOUNT_MINOR, "amount_minor", amount_minor, NUMBER, 0, EVENT_AMOUNT_MAX, -1, OPTIONAL, STORED) \
+	X(CURRENCY, "currency", currency, CURRENCY, 0, 0, 0, OPTIONAL, STORED) \
+	X(REFUNDED_TOTAL_MINOR, "refunded_total_minor", refunded_total_minor, NUMBER, 0, EVENT_AMOUNT_MAX, 0, OPTIONAL, \
+	  STORED) \
+	X(ATTEMPT, "attempt", attempt, NUMBER, 1, EVENT_ATTEMPTS_MAX, 0, OPTIONAL, PASSING) \
+	X(REASON, "reason", reason, TEXT, 0, EVENT_TEXT_CHARS_MAX, 0, OPTIONAL, PASSING) \
+	X(SOURCE, "source", source, TEXT, 0, EVENT_TEXT_CHARS_MAX, 0, OPTIONAL, KEY)
+
+#define EVENT_FIELD_ID(field) struct slice field;
+#define EVENT_FIELD_TEXT(field) struct slice field;
+#define EVENT_FIELD_NUMBER(field) int64_t field;
+#define EVENT_FIELD_STATUS(field) enum event_status field;
+#define EVENT_FIELD_TIME(field) int64_t field;
+#define EVENT_FIELD_CURRENCY(field) char field[4];
+#define EVENT_FIELD_VERSION(field)
+#define EVENT_FIELD(symbol, name, field, type, min, max, absent, presence, kept) EVENT_FIELD_##type(field)
 struct event {
-	struct slice order_id;
-	struct slice event_id;    /* absent: identity is (order_id, status, timestamp) */
-	struct slice source;
-	struct slice customer_id;
-	struct slice partner_id;
-	struct slice driver_id;   /* absent for null, too */
-	struct slice reason;
-	enum event_status status;
-	int64_t timestamp_us;     /* since the Unix epoch, cut to the microsecond */
-	int64_t amount_minor;     /* -1: absent */
-	char currency[4];         /* "" exactly when amount_minor is absent */
-	int64_t refunded_total_minor; /* 0 when absent */
-	uint8_t attempt;          /* 0: absent */
+	EVENT_MEMBERS(EVENT_FIELD)
 	uint16_t unknown_members;
 };
+#undef EVENT_FIELD
+
+/* Bytes of UTF-8 that the texts of one event may take: ASCII of an id, up to 4 for a code point of others. */
+#define EVENT_BYTES_ID(max) +(max)
+#define EVENT_BYTES_TEXT(max) +4 * (max)
+#define EVENT_BYTES_NUMBER(max)
+#define EVENT_BYTES_STATUS(max)
+#define EVENT_BYTES_TIME(max)
+#define EVENT_BYTES_CURRENCY(max)
+#define EVENT_BYTES_VERSION(max)
+#define EVENT_BYTES(symbol, name, field, type, min, max, absent, presence, kept) EVENT_BYTES_##type(max)
+enum { EVENT_STRINGS_MAX = 0 EVENT_MEMBERS(EVENT_BYTES) };
+#undef EVENT_BYTES
 
 /* A Kafka record header; a value may be absent. */
 struct header {

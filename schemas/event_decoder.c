@@ -16,28 +16,6 @@ struct event_decoder {
 	char strings[EVENT_STRINGS_MAX]; /* those of the event that was decoded last */
 };
 
-struct text_rule {
-	enum event_member member;
-	unsigned chars_min, chars_max; /* in code points */
-	bool id;                       /* only [A-Za-z0-9._:-] */
-};
-
-struct integer_rule {
-	enum event_member member;
-	int64_t min, max;
-};
-
-static const struct text_rule order_id_rule = {MEMBER_ORDER_ID, 1, EVENT_ID_CHARS_MAX, true};
-static const struct text_rule customer_id_rule = {MEMBER_CUSTOMER_ID, 1, EVENT_ID_CHARS_MAX, true};
-static const struct text_rule partner_id_rule = {MEMBER_PARTNER_ID, 1, EVENT_ID_CHARS_MAX, true};
-static const struct text_rule driver_id_rule = {MEMBER_DRIVER_ID, 1, EVENT_ID_CHARS_MAX, false};
-static const struct text_rule event_id_rule = {MEMBER_EVENT_ID, 1, EVENT_EVENT_ID_CHARS_MAX, false};
-static const struct text_rule reason_rule = {MEMBER_REASON, 0, EVENT_TEXT_CHARS_MAX, false};
-static const struct text_rule source_rule = {MEMBER_SOURCE, 0, EVENT_TEXT_CHARS_MAX, false};
-static const struct integer_rule amount_minor_rule = {MEMBER_AMOUNT_MINOR, 0, EVENT_AMOUNT_MAX};
-static const struct integer_rule refunded_rule = {MEMBER_REFUNDED_TOTAL_MINOR, 0, EVENT_AMOUNT_MAX};
-static const struct integer_rule attempt_rule = {MEMBER_ATTEMPT, 1, 99};
-
 void event_setup(void)
 {
 	event_json_setup();
@@ -102,10 +80,9 @@ static bool is_utf8(struct slice text)
 	return true;
 }
 
-static enum error_code refuse_type(enum event_member member, enum json_kind kind, const char *wanted,
-				   struct decode_error *error)
+static enum error_code refuse_type(const struct event_member_rule *rule, enum json_kind kind, struct decode_error *error)
 {
-	static const char *const names[] = {
+	static const char *const kinds[] = {
 		[JSON_KIND_STRING] = "a string",
 		[JSON_KIND_INTEGER] = "an integer",
 		[JSON_KIND_REAL] = "a number with a fraction or an exponent",
@@ -114,22 +91,30 @@ static enum error_code refuse_type(enum event_member member, enum json_kind kind
 		[JSON_KIND_ARRAY] = "an array",
 		[JSON_KIND_OBJECT] = "an object",
 	};
-	struct slice name = event_member_name(member);
+	static const char *const wanted[] = {
+		[TYPE_ID] = "a string",
+		[TYPE_TEXT] = "a string",
+		[TYPE_NUMBER] = "an integer",
+		[TYPE_STATUS] = "a string",
+		[TYPE_TIME] = "a string",
+		[TYPE_CURRENCY] = "a string",
+		[TYPE_VERSION] = "the integer 1",
+	};
 
 	if (kind == JSON_KIND_ABSENT)
-		return event_refuse(error, ERROR_MISSING_FIELD, name,
-				    "the member is required and absent; it must be %s", wanted);
-	return event_refuse(error, ERROR_WRONG_TYPE, name, "must be %s, is %s", wanted, names[kind]);
+		return event_refuse(error, ERROR_MISSING_FIELD, rule->name,
+				    "the member is required and absent; it must be %s", wanted[rule->type]);
+	return event_refuse(error, ERROR_WRONG_TYPE, rule->name, "must be %s, is %s", wanted[rule->type], kinds[kind]);
 }
 
 /* `field`: what the error names, the member or the header that stands in for it. */
-static enum error_code check_text(struct slice text, const struct text_rule *rule, struct slice field,
+static enum error_code check_text(struct slice text, const struct event_member_rule *rule, struct slice field,
 				  struct decode_error *error)
 {
 	char excerpt[64];
 
 	size_t chars = text.len;
-	if (rule->id) {
+	if (rule->type == TYPE_ID) {
 		size_t wrong = find_non_id(text);
 		if (wrong < text.len) {
 			json_escape(text, excerpt, sizeof(excerpt));
@@ -140,61 +125,36 @@ static enum error_code check_text(struct slice text, const struct text_rule *rul
 	} else {
 		chars = count_chars(text);
 	}
-	if (chars < rule->chars_min || chars > rule->chars_max)
-		return event_refuse(error, ERROR_OUT_OF_RANGE, field, "has %zu characters, must have %u to %u", chars,
-				    rule->chars_min, rule->chars_max);
+	if (chars < (size_t)rule->min || chars > (size_t)rule->max)
+		return event_refuse(error, ERROR_OUT_OF_RANGE, field,
+				    "has %zu characters, must have %" PRId64 " to %" PRId64, chars, rule->min, rule->max);
 	return ERROR_NONE;
 }
 
-/* An optional string; *out stays as it is when the member is absent. */
-static enum error_code read_text(const struct event_members *members, const struct text_rule *rule, struct slice *out,
-				 struct decode_error *error)
+static enum error_code read_text(const struct member_value *value, const struct event_member_rule *rule,
+				 struct slice *out, struct decode_error *error)
 {
-	const struct member_value *value = &members->values[rule->member];
-
-	if (value->kind == JSON_KIND_ABSENT)
-		return ERROR_NONE;
 	if (value->kind != JSON_KIND_STRING)
-		return refuse_type(rule->member, value->kind, "a string", error);
+		return refuse_type(rule, value->kind, error);
 	*out = value->text;
-	return check_text(value->text, rule, event_member_name(rule->member), error);
+	return check_text(value->text, rule, rule->name, error);
 }
 
-static enum error_code read_texts(const struct event_members *members, struct event *event, struct decode_error *error)
-{
-	enum error_code code;
-
-	if (members->values[MEMBER_ORDER_ID].kind == JSON_KIND_ABSENT)
-		return refuse_type(MEMBER_ORDER_ID, JSON_KIND_ABSENT, "a string", error);
-	if ((code = read_text(members, &order_id_rule, &event->order_id, error)) ||
-	    (code = read_text(members, &event_id_rule, &event->event_id, error)) ||
-	    (code = read_text(members, &source_rule, &event->source, error)) ||
-	    (code = read_text(members, &customer_id_rule, &event->customer_id, error)) ||
-	    (code = read_text(members, &partner_id_rule, &event->partner_id, error)) ||
-	    (code = read_text(members, &reason_rule, &event->reason, error)))
-		return code;
-	/* Alone of all members it may be null, which says the same as leaving it out. */
-	if (members->values[MEMBER_DRIVER_ID].kind == JSON_KIND_NULL)
-		return ERROR_NONE;
-	return read_text(members, &driver_id_rule, &event->driver_id, error);
-}
-
-static enum error_code read_status(const struct event_members *members, struct event *event, struct decode_error *error)
+static enum error_code read_status(const struct member_value *value, const struct event_member_rule *rule,
+				   enum event_status *out, struct decode_error *error)
 {
 #define STATUS_WORD(symbol, name, rank) " " name
 	static const char allowed[] = EVENT_STATUSES(STATUS_WORD);
 #undef STATUS_WORD
-	const struct member_value *value = &members->values[MEMBER_STATUS];
 	char excerpt[64];
 
 	if (value->kind != JSON_KIND_STRING)
-		return refuse_type(MEMBER_STATUS, value->kind, "a string", error);
-	event->status = status_from_name(value->text);
-	if (event->status != STATUS_NONE)
+		return refuse_type(rule, value->kind, error);
+	*out = status_from_name(value->text);
+	if (*out != STATUS_NONE)
 		return ERROR_NONE;
 	json_escape(value->text, excerpt, sizeof(excerpt));
-	return event_refuse(error, ERROR_UNKNOWN_STATUS, event_member_name(MEMBER_STATUS), "\"%s\" is none of%s",
-			    excerpt, allowed);
+	return event_refuse(error, ERROR_UNKNOWN_STATUS, rule->name, "\"%s\" is none of%s", excerpt, allowed);
 }
 
 static enum error_code refuse_timestamp(enum error_code code, struct slice text, const char *why, const char *bound,
@@ -206,104 +166,111 @@ static enum error_code refuse_timestamp(enum error_code code, struct slice text,
 	return event_refuse(error, code, event_member_name(MEMBER_TIMESTAMP), "\"%s\" %s%s", excerpt, why, bound);
 }
 
-static enum error_code read_timestamp(const struct event_members *members, int64_t record_time_us, struct event *event,
-				      struct decode_error *error)
+static enum error_code read_timestamp(const struct member_value *value, const struct event_member_rule *rule,
+				      int64_t record_time_us, int64_t *out, struct decode_error *error)
 {
-	const struct member_value *value = &members->values[MEMBER_TIMESTAMP];
 	char bound[TIMESTAMP_TEXT_MAX];
 
 	if (value->kind != JSON_KIND_STRING)
-		return refuse_type(MEMBER_TIMESTAMP, value->kind, "a string", error);
-	if (timestamp_parse(value->text, &event->timestamp_us) != 0)
+		return refuse_type(rule, value->kind, error);
+	if (timestamp_parse(value->text, out) != 0)
 		return refuse_timestamp(ERROR_BAD_FORMAT, value->text, "is no time of the form ",
 					"2026-01-31T23:59:59Z or 2026-01-31T23:59:59.123456+01:00", error);
-	if (event->timestamp_us < TIMESTAMP_MIN_US)
+	if (*out < TIMESTAMP_MIN_US)
 		return refuse_timestamp(ERROR_OUT_OF_RANGE, value->text, "is before ", "2000-01-01T00:00:00Z", error);
 	/* A record without a Kafka timestamp has no future to be measured against. */
-	if (record_time_us < 0 || event->timestamp_us - EVENT_FUTURE_MAX_US <= record_time_us)
+	if (record_time_us < 0 || *out - EVENT_FUTURE_MAX_US <= record_time_us)
 		return ERROR_NONE;
 	timestamp_format(record_time_us, bound);
 	return refuse_timestamp(ERROR_OUT_OF_RANGE, value->text,
 				"is over 5 minutes after the record's Kafka timestamp, ", bound, error);
 }
 
-/* *out stays as it is when the member is absent. */
-static enum error_code read_integer(const struct event_members *members, const struct integer_rule *rule, int64_t *out,
-				    struct decode_error *error)
+static enum error_code read_number(const struct member_value *value, const struct event_member_rule *rule, int64_t *out,
+				   struct decode_error *error)
 {
-	const struct member_value *value = &members->values[rule->member];
-
-	if (value->kind == JSON_KIND_ABSENT)
-		return ERROR_NONE;
 	if (value->kind != JSON_KIND_INTEGER)
-		return refuse_type(rule->member, value->kind, "an integer", error);
+		return refuse_type(rule, value->kind, error);
 	if (value->integer < rule->min || value->integer > rule->max)
-		return event_refuse(error, ERROR_OUT_OF_RANGE, event_member_name(rule->member),
+		return event_refuse(error, ERROR_OUT_OF_RANGE, rule->name,
 				    "%" PRId64 " is not in %" PRId64 " to %" PRId64, value->integer, rule->min,
 				    rule->max);
 	*out = value->integer;
 	return ERROR_NONE;
 }
 
-static enum error_code read_version(const struct event_members *members, struct decode_error *error)
+static enum error_code read_version(const struct member_value *value, const struct event_member_rule *rule,
+				    struct decode_error *error)
 {
-	const struct member_value *value = &members->values[MEMBER_SCHEMA_VERSION];
-
-	if (value->kind == JSON_KIND_ABSENT)
-		return ERROR_NONE;
 	if (value->kind != JSON_KIND_INTEGER)
-		return refuse_type(MEMBER_SCHEMA_VERSION, value->kind, "the integer 1", error);
-	if (value->integer != 1)
-		return event_refuse(error, ERROR_UNSUPPORTED_VERSION, event_member_name(MEMBER_SCHEMA_VERSION),
+		return refuse_type(rule, value->kind, error);
+	if (value->integer < rule->min || value->integer > rule->max)
+		return event_refuse(error, ERROR_UNSUPPORTED_VERSION, rule->name,
 				    "version %" PRId64 " is not known here; 1 is", value->integer);
 	return ERROR_NONE;
 }
 
-static enum error_code read_currency(const struct event_members *members, struct event *event,
-				     struct decode_error *error)
+static enum error_code read_currency(const struct member_value *value, const struct event_member_rule *rule,
+				     char out[sizeof(event_absent.currency)], struct decode_error *error)
 {
-	struct slice name = event_member_name(MEMBER_CURRENCY);
-	const struct member_value *value = &members->values[MEMBER_CURRENCY];
-	bool amount = members->values[MEMBER_AMOUNT_MINOR].kind != JSON_KIND_ABSENT;
 	char excerpt[64];
 
-	if (value->kind == JSON_KIND_ABSENT) {
-		if (!amount)
-			return ERROR_NONE;
-		return event_refuse(error, ERROR_MISSING_FIELD, name, "amount_minor is there, so currency must be");
-	}
 	if (value->kind != JSON_KIND_STRING)
-		return refuse_type(MEMBER_CURRENCY, value->kind, "a string", error);
-	bool letters = value->text.len == sizeof(event->currency) - 1;
+		return refuse_type(rule, value->kind, error);
+	bool letters = value->text.len == sizeof(event_absent.currency) - 1;
 	for (size_t i = 0; letters && i < value->text.len; i++)
 		letters = value->text.data[i] >= 'A' && value->text.data[i] <= 'Z';
 	/* PTS is the unit of points in the ledger. */
 	if (!letters || memcmp(value->text.data, "PTS", 3) == 0) {
 		json_escape(value->text, excerpt, sizeof(excerpt));
-		return event_refuse(error, ERROR_BAD_FORMAT, name, "\"%s\" is not three letters A-Z other than PTS",
-				    excerpt);
+		return event_refuse(error, ERROR_BAD_FORMAT, rule->name,
+				    "\"%s\" is not three letters A-Z other than PTS", excerpt);
 	}
-	if (!amount)
-		return event_refuse(error, ERROR_MISSING_FIELD, event_member_name(MEMBER_AMOUNT_MINOR),
-				    "currency is there, so amount_minor must be");
-	memcpy(event->currency, value->text.data, value->text.len);
+	memcpy(out, value->text.data, value->text.len);
 	return ERROR_NONE;
 }
 
-static enum error_code read_numbers(const struct event_members *members, struct event *event,
-				    struct decode_error *error)
+/* A member by its rule; its place in *event stays as it is when an optional one is absent. */
+static enum error_code read_member(const struct member_value *value, const struct event_member_rule *rule,
+				   int64_t record_time_us, struct event *event, struct decode_error *error)
 {
-	enum error_code code;
-	int64_t attempt = 0;
+	void *out = (char *)event + rule->offset;
 
-	if ((code = read_version(members, error)) ||
-	    (code = read_integer(members, &amount_minor_rule, &event->amount_minor, error)) ||
-	    (code = read_currency(members, event, error)) ||
-	    (code = read_integer(members, &refunded_rule, &event->refunded_total_minor, error)) ||
-	    (code = read_integer(members, &attempt_rule, &attempt, error)))
-		return code;
-	event->attempt = (uint8_t)attempt;
-	return ERROR_NONE;
+	if (value->kind == JSON_KIND_ABSENT && rule->presence != PRESENCE_REQUIRED)
+		return ERROR_NONE;
+	if (value->kind == JSON_KIND_NULL && rule->presence == PRESENCE_NULLABLE)
+		return ERROR_NONE;
+	switch (rule->type) {
+	case TYPE_ID:
+	case TYPE_TEXT:
+		return read_text(value, rule, out, error);
+	case TYPE_NUMBER:
+		return read_number(value, rule, out, error);
+	case TYPE_STATUS:
+		return read_status(value, rule, out, error);
+	case TYPE_TIME:
+		return read_timestamp(value, rule, record_time_us, out, error);
+	case TYPE_CURRENCY:
+		return read_currency(value, rule, out, error);
+	case TYPE_VERSION:
+		return read_version(value, rule, error);
+	}
+	UNREACHABLE("a member of no type");
+}
+
+/* An amount is of a currency, and a currency of an amount. */
+static enum error_code check_pair(const struct event_members *members, struct decode_error *error)
+{
+	bool amount = members->values[MEMBER_AMOUNT_MINOR].kind != JSON_KIND_ABSENT;
+	bool currency = members->values[MEMBER_CURRENCY].kind != JSON_KIND_ABSENT;
+
+	if (amount == currency)
+		return ERROR_NONE;
+	if (amount)
+		return event_refuse(error, ERROR_MISSING_FIELD, event_member_name(MEMBER_CURRENCY),
+				    "amount_minor is there, so currency must be");
+	return event_refuse(error, ERROR_MISSING_FIELD, event_member_name(MEMBER_AMOUNT_MINOR),
+			    "currency is there, so amount_minor must be");
 }
 
 /* The last header of that name: a proxy that sets one again appends it. */
@@ -316,7 +283,7 @@ static struct slice find_header(const struct header *headers, size_t count, stru
 }
 
 /* A CloudEvents attribute stands in for the member, under the member's bounds. */
-static enum error_code read_attribute(struct slice name, struct slice value, const struct text_rule *rule,
+static enum error_code read_attribute(struct slice name, struct slice value, const struct event_member_rule *rule,
 				      struct slice *out, struct decode_error *error)
 {
 	enum error_code code;
@@ -329,12 +296,11 @@ static enum error_code read_attribute(struct slice name, struct slice value, con
 		return event_refuse(error, ERROR_NOT_JSON, name, "the header holds U+0000, which is refused");
 	if ((code = check_text(value, rule, name, error)))
 		return code;
-	struct slice member = event_member_name(rule->member);
 	if (slice_present(*out) && !slice_equal(*out, value))
 		return event_refuse(
 			error, ERROR_ENVELOPE_MISMATCH, name,
 			"header %s and member %s are both there and differ; leave one out or make them equal",
-			name.data, member.data);
+			name.data, rule->name.data);
 	*out = value;
 	return ERROR_NONE;
 }
@@ -342,14 +308,16 @@ static enum error_code read_attribute(struct slice name, struct slice value, con
 static enum error_code read_envelope(const struct header *headers, size_t count, struct event *event,
 				     struct decode_error *error)
 {
+	const struct event_member_rule *rules = event_member_rules;
 	struct slice id = SLICE_LITERAL("ce_id");
 	struct slice source = SLICE_LITERAL("ce_source");
-	enum error_code code =
-		read_attribute(id, find_header(headers, count, id), &event_id_rule, &event->event_id, error);
+	enum error_code code = read_attribute(id, find_header(headers, count, id), &rules[MEMBER_EVENT_ID],
+					      &event->event_id, error);
 
 	if (code)
 		return code;
-	return read_attribute(source, find_header(headers, count, source), &source_rule, &event->source, error);
+	return read_attribute(source, find_header(headers, count, source), &rules[MEMBER_SOURCE], &event->source,
+			      error);
 }
 
 static enum error_code apply_rules(const struct event_decoder *d, const struct event_members *members,
@@ -360,11 +328,12 @@ static enum error_code apply_rules(const struct event_decoder *d, const struct e
 	if (d->options.refuse_unknown && members->unknown)
 		return event_refuse(error, ERROR_UNKNOWN_FIELD, members->first_unknown,
 				    "the schema has no such member, and this worker refuses unknown ones");
-	*event = (struct event){.amount_minor = -1, .unknown_members = members->unknown};
-	if ((code = read_texts(members, event, error)) || (code = read_status(members, event, error)) ||
-	    (code = read_timestamp(members, record_time_us, event, error)))
-		return code;
-	return read_numbers(members, event, error);
+	*event = event_absent;
+	event->unknown_members = members->unknown;
+	for (enum event_member i = 0; i < MEMBER_COUNT; i++)
+		if ((code = read_member(&members->values[i], &event_member_rules[i], record_time_us, event, error)))
+			return code;
+	return check_pair(members, error);
 }
 
 /* What must hold before a parser may see the text: its time and memory are bounded by size and depth. */

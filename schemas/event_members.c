@@ -6,9 +6,38 @@
 #include <stdio.h>
 
 static const struct slice names[MEMBER_COUNT] = {
-#define MEMBER_ROW(symbol, name) [MEMBER_##symbol] = {name, sizeof(name) - 1},
+#define MEMBER_NAME(symbol, name, field, type, min, max, absent, presence, kept) \
+	[MEMBER_##symbol] = {name, sizeof(name) - 1},
+	EVENT_MEMBERS(MEMBER_NAME)
+#undef MEMBER_NAME
+};
+
+#define OFFSET_ID(field) offsetof(struct event, field)
+#define OFFSET_TEXT(field) offsetof(struct event, field)
+#define OFFSET_NUMBER(field) offsetof(struct event, field)
+#define OFFSET_STATUS(field) offsetof(struct event, field)
+#define OFFSET_TIME(field) offsetof(struct event, field)
+#define OFFSET_CURRENCY(field) offsetof(struct event, field)
+#define OFFSET_VERSION(field) 0
+const struct event_member_rule event_member_rules[MEMBER_COUNT] = {
+#define MEMBER_ROW(symbol, name, field, type, min, max, absent, presence, kept) \
+	[MEMBER_##symbol] = {{name, sizeof(name) - 1}, TYPE_##type, min, max, PRESENCE_##presence, KEPT_##kept, \
+			     OFFSET_##type(field)},
 	EVENT_MEMBERS(MEMBER_ROW)
 #undef MEMBER_ROW
+};
+
+#define ABSENT_ID(field, absent)
+#define ABSENT_TEXT(field, absent)
+#define ABSENT_NUMBER(field, absent) .field = absent,
+#define ABSENT_STATUS(field, absent) .field = STATUS_NONE,
+#define ABSENT_TIME(field, absent)
+#define ABSENT_CURRENCY(field, absent)
+#define ABSENT_VERSION(field, absent)
+const struct event event_absent = {
+#define MEMBER_ABSENT(symbol, name, field, type, min, max, absent, presence, kept) ABSENT_##type(field, absent)
+	EVENT_MEMBERS(MEMBER_ABSENT)
+#undef MEMBER_ABSENT
 };
 
 enum event_member event_member_from_name(struct slice name)

@@ -10,30 +10,33 @@
 
 #include "schemas/event.h"
 
-/* X(symbol, name) */
-#define EVENT_MEMBERS(X) \
-	X(ORDER_ID, "order_id") \
-	X(STATUS, "status") \
-	X(TIMESTAMP, "timestamp") \
-	X(DRIVER_ID, "driver_id") \
-	X(EVENT_ID, "event_id") \
-	X(SCHEMA_VERSION, "schema_version") \
-	X(CUSTOMER_ID, "customer_id") \
-	X(PARTNER_ID, "partner_id") \
-	X(AMOUNT_MINOR, "amount_minor") \
-	X(CURRENCY, "currency") \
-	X(REFUNDED_TOTAL_MINOR, "refunded_total_minor") \
-	X(ATTEMPT, "attempt") \
-	X(REASON, "reason") \
-	X(SOURCE, "source")
+#include <stddef.h>
 
-enum event_member {
-#define MEMBER_ENUM(symbol, name) MEMBER_##symbol,
+enum event_member { /* in the table's order: ORDER_ID is the first */
+#define MEMBER_ENUM(symbol, name, field, type, min, max, absent, presence, kept) MEMBER_##symbol,
 	EVENT_MEMBERS(MEMBER_ENUM)
 #undef MEMBER_ENUM
 	MEMBER_COUNT,
 	MEMBER_UNKNOWN = MEMBER_COUNT,
 };
+
+/* What the table of members (event.h) says of one. */
+enum event_type { TYPE_ID, TYPE_TEXT, TYPE_NUMBER, TYPE_STATUS, TYPE_TIME, TYPE_CURRENCY, TYPE_VERSION };
+enum event_presence { PRESENCE_REQUIRED, PRESENCE_OPTIONAL, PRESENCE_NULLABLE };
+enum event_kept { KEPT_STORED, KEPT_KEY, KEPT_PASSING };
+
+struct event_member_rule {
+	struct slice name; /* NUL-terminated */
+	enum event_type type;
+	int64_t min, max;
+	enum event_presence presence;
+	enum event_kept kept;
+	size_t offset;     /* in struct event; of TYPE_VERSION: none */
+};
+extern const struct event_member_rule event_member_rules[MEMBER_COUNT];
+
+/* No member is there. */
+extern const struct event event_absent;
 
 enum json_kind {
 	JSON_KIND_ABSENT, /* 0: the member is not there */

@@ -311,7 +311,7 @@ START_TEST(test_event__every_member_arrives)
 	ck_assert_int_eq(event.amount_minor, 7289);
 	ck_assert_str_eq(event.currency, "BRL");
 	ck_assert_int_eq(event.refunded_total_minor, 12);
-	ck_assert_uint_eq(event.attempt, 3);
+	ck_assert_int_eq(event.attempt, 3);
 	ck_assert_uint_eq(event.unknown_members, 2);
 	ck_assert_uint_eq(event_strings_size(&event), 2 + 3 + 2 + 2 + 2 + 0 + 3);
 
@@ -322,7 +322,7 @@ START_TEST(test_event__every_member_arrives)
 	ck_assert_int_eq(event.amount_minor, -1);
 	ck_assert_str_eq(event.currency, "");
 	ck_assert_int_eq(event.refunded_total_minor, 0);
-	ck_assert_uint_eq(event.attempt, 0);
+	ck_assert_int_eq(event.attempt, 0);
 	ck_assert_uint_eq(event.unknown_members, 0);
 }
 END_TEST

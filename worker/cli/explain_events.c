@@ -1,6 +1,6 @@
 #include "worker/cli/explain.h"
 
-#include "schemas/event.h"
+#include "schemas/event_members.h"
 #include "schemas/timestamp.h"
 #include "worker/cli/table.h"
 #include "worker/cli/topic_scan.h"
@@ -23,24 +23,37 @@ struct search {
 
 /* ---- one record ---- */
 
-static void put_member(struct buf *out, const char *name, struct slice value)
+static void put_text_member(struct buf *out, const struct event_member_rule *rule, struct slice value)
 {
 	if (slice_present(value))
-		buf_printf(out, "%s%s %.*s", out->len ? ", " : "", name, (int)value.len, value.data);
+		buf_printf(out, "%s%s %.*s", out->len ? ", " : "", rule->name.data, (int)value.len, value.data);
 }
 
-/* What the record says beside status and time. */
+/* What the record says beside order, status and time, which have places of their own. */
 static void put_members(struct buf *out, const struct event *e)
 {
-	put_member(out, "customer", e->customer_id);
-	put_member(out, "partner", e->partner_id);
-	if (e->amount_minor >= 0)
-		buf_printf(out, "%samount %" PRId64 " %s", out->len ? ", " : "", e->amount_minor, e->currency);
-	if (e->refunded_total_minor > 0)
-		buf_printf(out, "%srefunded %" PRId64, out->len ? ", " : "", e->refunded_total_minor);
-	put_member(out, "driver", e->driver_id);
-	put_member(out, "event", e->event_id);
-	put_member(out, "from", e->source);
+	for (enum event_member i = MEMBER_ORDER_ID + 1; i < MEMBER_COUNT; i++) {
+		const struct event_member_rule *rule = &event_member_rules[i];
+		const void *at = (const char *)e + rule->offset;
+		const void *absent = (const char *)&event_absent + rule->offset;
+		switch (rule->type) {
+		case TYPE_ID:
+		case TYPE_TEXT:
+			put_text_member(out, rule, *(const struct slice *)at);
+			break;
+		case TYPE_NUMBER:
+			if (*(const int64_t *)at != *(const int64_t *)absent)
+				buf_printf(out, "%s%s %" PRId64, out->len ? ", " : "", rule->name.data, *(const int64_t *)at);
+			break;
+		case TYPE_CURRENCY:
+			put_text_member(out, rule, slice_of(e->currency[0] ? e->currency : NULL));
+			break;
+		case TYPE_STATUS:
+		case TYPE_TIME:
+		case TYPE_VERSION:
+			break;
+		}
+	}
 }
 
 /* Where the copy's original lies. */
