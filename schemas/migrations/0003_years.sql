@@ -15,6 +15,71 @@ CREATE OR REPLACE FUNCTION account_name(kind smallint, id text) RETURNS text LAN
 	                  ELSE 'unknown:' || kind || ':' END || id) COLLATE "C"
 $$;
 
+-- An order's revision and the numbers of its postings ended at 2^31, which an order that is written a thousand times a
+-- second reaches in 25 days; then its records were refused. Both tables and their keys are written anew:
+-- 15 s for a million orders with two million postings on two shared cores, and as much room on the disk as they have
+-- now. Meanwhile all batches wait (and are tried again behind pg.statement_timeout_ms), nothing is lost. Workers of the
+-- version before go on behind it: their statements are prepared again, what they write is cast, and they read wide
+-- numbers. Of an order beyond 2^31 they write nothing, since they find no row of the revision that they read.
+-- A view of somebody else's that reads view postings is to be dropped before, and made again.
+ALTER TABLE orders
+	ALTER COLUMN rev TYPE bigint,
+	ALTER COLUMN points_seq TYPE bigint,
+	ALTER COLUMN order_credit_seq TYPE bigint;
+
+DO $migration$
+DECLARE
+	-- Of the view and its columns: a new view has none.
+	grants text[] := (
+		SELECT array_agg(format('GRANT %s%s ON postings TO %s%s', privilege_type, ' (' || quote_ident(attname) || ')',
+			CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END,
+			CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END))
+		FROM (SELECT NULL::name AS attname, relacl AS acl FROM pg_class WHERE oid = 'postings'::regclass
+		      UNION ALL SELECT attname, attacl FROM pg_attribute WHERE attrelid = 'postings'::regclass) v,
+		     aclexplode(v.acl));
+	statement text;
+BEGIN
+	DROP VIEW postings;
+	ALTER TABLE posted ALTER COLUMN seq TYPE bigint;
+
+	CREATE VIEW postings AS
+		SELECT p.order_id,
+		       (CASE p.kind WHEN 1 THEN 'points' WHEN 2 THEN 'order_credit'
+		                    ELSE 'unknown:' || p.kind END) COLLATE "C" AS kind,
+		       p.seq,
+		       (CASE p.kind WHEN 1 THEN 'PTS' WHEN 2 THEN p.currency END) COLLATE "C" AS unit,
+		       abs(p.amount) AS amount,
+		       CASE WHEN p.amount > 0 THEN side.debit ELSE side.credit END AS debit_account,
+		       CASE WHEN p.amount > 0 THEN side.credit ELSE side.debit END AS credit_account,
+		       p.rule_id, p.rule_version, p.source_topic, p.source_partition, p.source_offset, p.posted_at
+		FROM posted p,
+		     LATERAL (SELECT CASE p.kind WHEN 1 THEN account_name(2::smallint, p.partner_id)
+		                                 WHEN 2 THEN account_name(4::smallint, p.currency) END AS debit,
+		                     CASE p.kind WHEN 1 THEN account_name(1::smallint, p.customer_id)
+		                                 WHEN 2 THEN account_name(3::smallint, p.partner_id) END AS credit) side;
+	FOREACH statement IN ARRAY coalesce(grants, '{}') LOOP
+		EXECUTE statement;
+	END LOOP;
+END $migration$;
+
+-- The columns' statistics went with their types. An empty table is better off without any: it will not stay empty, and
+-- plans are kept.
+DO $$
+BEGIN
+	IF EXISTS (SELECT FROM orders) THEN
+		ANALYZE orders, posted;
+	END IF;
+END $$;
+
+-- Drawing an epoch waits for progress writes under way, and they for it: worker/ledger/store_progress.c. Whoever updates
+-- the epoch takes the lock by this, too: workers of the version before, which go by the row, and operators.
+CREATE FUNCTION lock_epoch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_advisory_xact_lock(25719, TG_RELID::int4);
+	RETURN NULL;
+END $$;
+CREATE TRIGGER lock_epoch BEFORE UPDATE OF epoch ON history FOR EACH STATEMENT EXECUTE FUNCTION lock_epoch();
+
 -- Progress belongs to a log, not to a name: beside next_offset stand the id of the cluster and a fingerprint of the last
 -- record that was settled. A worker of the version before moves next_offset alone; the record that the fingerprint names
 -- is still the log's, so it keeps its meaning. No row is rewritten.

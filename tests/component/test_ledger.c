@@ -962,6 +962,33 @@ START_TEST(test_ledger__rules_of_another_history_do_not_price)
 }
 END_TEST
 
+/* An order that is written a thousand times a second gets there in 25 days. */
+START_TEST(test_ledger__numbers_outgrow_31_bits)
+{
+	static const struct fact first = FACT("a", DELIVERED, 1, EUR(1000), .customer = "c", .partner = "p");
+	static const struct fact last = FACT("a", RETURNED, 2);
+	struct ledger_stage t;
+	ledger_stage_open(&t, server.dsn, "wide numbers");
+	stage_apply_rules(&t, BASE_RULE);
+	struct ledger *l = ledger_new(&t.settings, 0, 1);
+	write_fact(l, &t.epoch, &first, 1);
+	stage_run(&t, "UPDATE orders SET rev = 2147483647, points_seq = 2147483647, order_credit_seq = 2147483647;"
+		      "UPDATE posted SET seq = 2147483647");
+	struct batch b = write_fact(l, &t.epoch, &last, 2);
+	ck_assert_int_eq(b.items[0].outcome, OUTCOME_CREDITED);
+	stage_check(&t, "SELECT points FROM customer_points", "0");
+	stage_check(&t, "SELECT rev || ' ' || points_seq || ' ' || order_credit_seq FROM orders",
+		    "2147483648 2147483648 2147483648");
+	stage_check(&t, "SELECT string_agg(kind || seq || ' ' || amount, ', ' ORDER BY kind, seq) FROM postings",
+		    "order_credit2147483647 1000, order_credit2147483648 1000, points2147483647 10, points2147483648 10");
+	/* And once more, from the wide ones. */
+	write_fact(l, &t.epoch, &(struct fact)FACT("a", DELIVERED, 3), 3);
+	stage_check(&t, "SELECT rev || ' ' || points || ' ' || order_credit_minor FROM orders", "2147483649 10 1000");
+	ledger_free(l);
+	ledger_stage_close(&t);
+}
+END_TEST
+
 /* ---- what a later version wrote ---- */
 
 static const struct {
@@ -1117,6 +1144,7 @@ int main(void)
 	tcase_add_loop_test(c, test_ledger__an_unanswered_commit_is_repeated_without_effect, 0, 2);
 	tcase_add_test(c, test_ledger__another_history_is_told_and_nothing_written);
 	tcase_add_test(c, test_ledger__rules_of_another_history_do_not_price);
+	tcase_add_test(c, test_ledger__numbers_outgrow_31_bits);
 	tcase_add_loop_test(c, test_ledger__a_code_of_a_later_version_defers_its_records, 0,
 			    (int)(sizeof(unknown_codes) / sizeof(unknown_codes[0])));
 	tcase_add_loop_test(c, test_ledger__a_setting_of_a_later_version_is_unusable, 0,

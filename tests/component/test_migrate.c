@@ -1,6 +1,7 @@
 /* worker/ledger/migrate.c against a real server. */
 #include "worker/ledger/migrate.h"
 
+#include "schemas/migrations.h"
 #include "tests/lib/private_postgres.c"
 
 #include <check.h>
@@ -213,6 +214,79 @@ START_TEST(test_migrate__views_are_those_of_the_contract)
 }
 END_TEST
 
+/* ---- from an earlier version ---- */
+
+/* As a binary whose newest version was `version` left it. */
+static struct pg *open_version(const char *schema, int version)
+{
+	struct pg *pg = open_session(schema);
+	char sql[256];
+	snprintf(sql, sizeof(sql), "CREATE SCHEMA %s", schema);
+	run(pg, sql);
+	run(pg, "CREATE TABLE schema_version (version integer PRIMARY KEY, name text NOT NULL,"
+	        " applied_at timestamptz NOT NULL DEFAULT now(), min_worker integer NOT NULL)");
+	for (int i = 0; i < version; i++) {
+		run(pg, migrations[i].sql);
+		snprintf(sql, sizeof(sql), "INSERT INTO schema_version (version, name, min_worker) VALUES (%d, '%s', %d)", i + 1,
+		         migrations[i].name, i ? i : 1);
+		run(pg, sql);
+	}
+	return pg;
+}
+
+/* Statements of the workers of version 2, with values in their parameters' types. */
+#define INSERT_OF_2(id) \
+	"INSERT INTO orders (order_id, rev, progress, refunded_total_minor, customer_id, partner_id, currency, points," \
+	" points_seq, order_credit_minor, order_credit_seq, first_topic, first_partition, first_offset, updated_at)" \
+	" SELECT u.*, now() FROM unnest('{" id "}'::text[], '{1}'::int4[], '{80}'::int2[], '{0}'::int8[], '{c}'::text[]," \
+	" '{p}'::text[], '{EUR}'::text[], '{5}'::int8[], '{1}'::int4[], '{500}'::int8[], '{1}'::int4[], '{t}'::text[]," \
+	" '{0}'::int4[], '{7}'::int8[]) u;" \
+	"INSERT INTO posted (order_id, kind, seq, amount, partner_id, customer_id, currency, rule_id, rule_version," \
+	" source_topic, source_partition, source_offset, posted_at)" \
+	" SELECT u.*, now() FROM unnest('{" id "," id "}'::text[], '{1,2}'::int2[], '{1,1}'::int4[], '{5,500}'::int8[]," \
+	" '{p,p}'::text[], '{c,NULL}'::text[], '{NULL,EUR}'::text[], '{base,NULL}'::text[], '{1,NULL}'::int4[]," \
+	" '{t,t}'::text[], '{0,0}'::int4[], '{7,7}'::int8[]) u"
+#define UPDATE_OF_2(id) \
+	"WITH written AS (UPDATE orders AS o SET rev = u.rev, points_seq = u.points_seq FROM orders at," \
+	" unnest('{" id "}'::text[], '{2}'::int4[], '{2}'::int4[]) AS u (order_id, rev, points_seq)" \
+	" WHERE at.order_id = u.order_id AND o.ctid = at.ctid AND (o.order_id = u.order_id) IS TRUE AND o.rev = u.rev - 1" \
+	" RETURNING o.ctid AS tid) SELECT expect_rows(count(*), 1::int8), array_agg(tid) FROM written"
+
+START_TEST(test_migrate__3_widens_numbers_beside_workers_of_2)
+{
+	struct pg *pg = open_version("wide", 2);
+	struct seen seen = {.last_version = 2};
+	run(pg, "CREATE ROLE \"a Reader\"; CREATE ROLE granter;"
+	        " GRANT SELECT ON postings, order_state TO \"a Reader\"; GRANT SELECT ON postings TO PUBLIC;"
+	        " GRANT SELECT ON postings TO granter WITH GRANT OPTION; GRANT UPDATE (seq) ON postings TO granter");
+	run(pg, INSERT_OF_2("a"));
+	static const char grants[] = "SELECT string_agg(x, ' ' ORDER BY x) FROM (SELECT acl.*::text AS x FROM pg_class,"
+	                             " aclexplode(relacl) acl WHERE oid = 'postings'::regclass UNION ALL"
+	                             " SELECT attname || acl.*::text FROM pg_attribute, aclexplode(attacl) acl"
+	                             " WHERE attrelid = 'postings'::regclass) g";
+	struct pg_rows *before = NULL;
+	ck_assert_int_eq(pg_query_text(pg, grants, NULL, &before), PG_OK);
+	char granted[1024];
+	snprintf(granted, sizeof(granted), "%.*s", (int)pg_text(before, 0, 0).len, pg_text(before, 0, 0).data);
+	pg_rows_free(before);
+
+	migrate(pg, "wide", &seen, 2, ledger_schema_newest());
+	check_text(pg, grants, granted);
+	check_text(pg, "SELECT min_worker FROM schema_version WHERE version = 3", "2");
+	check_text(pg, "SELECT string_agg(order_id || kind || seq || amount || unit, ' ' ORDER BY kind) FROM postings",
+	           "aorder_credit1500EUR apoints15PTS");
+	/* They go on. */
+	run(pg, INSERT_OF_2("b"));
+	run(pg, UPDATE_OF_2("a"));
+	check_text(pg, "SELECT string_agg(order_id || rev || points_seq, ' ' ORDER BY order_id) FROM orders", "a22 b11");
+	/* And the numbers have room. */
+	run(pg, "UPDATE orders SET rev = 9223372036854775806, points_seq = 2147483648, order_credit_seq = 2147483648");
+	run(pg, "UPDATE posted SET seq = 2147483648");
+	check_text(pg, "SELECT max(seq) FROM postings", "2147483648");
+	pg_close(pg);
+}
+END_TEST
+
 int main(void)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -229,6 +303,7 @@ int main(void)
 	tcase_add_test(c, test_migrate__fit_of_other_versions);
 	tcase_add_test(c, test_migrate__new_epoch);
 	tcase_add_test(c, test_migrate__views_are_those_of_the_contract);
+	tcase_add_test(c, test_migrate__3_widens_numbers_beside_workers_of_2);
 	suite_add_tcase(suite, c);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

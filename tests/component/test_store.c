@@ -6,6 +6,7 @@
 #include "tests/lib/ledger_stage.c"
 #include "tests/lib/postgres_proxy.c"
 #include "tests/lib/private_postgres.c"
+#include "worker/ledger/order_columns.h"
 #include "worker/ledger/store_internal.h"
 
 #include <check.h>
@@ -16,6 +17,26 @@ static void expect(const struct store *s, enum store_result got, enum store_resu
 {
 	ck_assert_msg(got == wanted, "%s: got %d, wanted %d (%s)", what, got, wanted, store_error(s));
 }
+
+/* Every column of the table in order_columns.h and in the database, and no other but those that are written once. */
+START_TEST(test_store__columns_are_those_of_the_table)
+{
+#define SQL_NAME_TEXT "text"
+#define SQL_NAME_INT2 "int2"
+#define SQL_NAME_INT4 "int4"
+#define SQL_NAME_INT8 "int8"
+#define SQL_NAME_TIMESTAMPTZ "timestamptz"
+#define COLUMN_LINE(symbol, column, type, kind, field) #column " " SQL_NAME_##type "\n"
+	struct ledger_stage t;
+	ledger_stage_open(&t, server.dsn, "columns");
+	stage_check(&t,
+		    "SELECT string_agg(column_name || ' ' || udt_name || E'\\n', '' ORDER BY ordinal_position)"
+		    " FROM information_schema.columns WHERE table_schema = 'columns' AND table_name = 'orders'"
+		    " AND column_name NOT IN ('first_topic', 'first_partition', 'first_offset', 'updated_at')",
+		    ORDER_COLUMNS(COLUMN_LINE));
+	ledger_stage_close(&t);
+}
+END_TEST
 
 START_TEST(test_store__a_row_comes_back_as_it_was_written)
 {
@@ -52,6 +73,9 @@ START_TEST(test_store__a_row_comes_back_as_it_was_written)
 	const struct order written = *o;
 	const struct store_write w = {.order = o, .first_source = &stage_source};
 	expect(s, store_commit(s, &w, 1), STORE_OK, "commit");
+	/* Whatever column the table may get. */
+	stage_check(&t, "SELECT coalesce(string_agg(key, ','), 'none is NULL') FROM orders, jsonb_each(to_jsonb(orders))"
+			" WHERE value = 'null'", "none is NULL");
 
 	for (int lock = 0; lock < 2; lock++) {
 		for (size_t i = 0; i < 3; i++)
@@ -480,6 +504,7 @@ int main(void)
 	Suite *suite = suite_create("store");
 	TCase *c = tcase_create("store");
 	tcase_set_timeout(c, 60);
+	tcase_add_test(c, test_store__columns_are_those_of_the_table);
 	tcase_add_test(c, test_store__a_row_comes_back_as_it_was_written);
 	tcase_add_test(c, test_store__an_order_changed_since_it_was_read_is_stale);
 	tcase_add_test(c, test_store__locked_rows_do_not_get_stale);

@@ -690,6 +690,52 @@ START_TEST(test_store_progress__progress_waits_for_a_draw_and_sees_it)
 }
 END_TEST
 
+struct drawer {
+	struct pg *pg;
+	char sqlstate[6];
+};
+
+/* As a worker of before the advisory lock draws, or an operator. */
+static void draw(void *owner)
+{
+	struct drawer *d = owner;
+	if (pg_script(d->pg, "SET lock_timeout = '100ms'") == PG_OK &&
+	    pg_script(d->pg, "UPDATE history SET epoch = gen_random_uuid()") != PG_OK)
+		snprintf(d->sqlstate, sizeof(d->sqlstate), "%s", pg_sqlstate(d->pg));
+}
+
+/* The other half of the race: a write that is under way is over before an epoch is drawn. */
+START_TEST(test_store_progress__a_draw_waits_for_progress)
+{
+	struct ledger_stage t, neighbour;
+	struct postgres_proxy proxy;
+	ledger_stage_open(&t, server.dsn, "draw waits");
+	ledger_stage_open(&neighbour, server.dsn, "draw waits not");
+	ck_assert(postgres_proxy_start(&proxy, server.folder));
+	struct store_settings through = t.settings;
+	through.dsn = proxy.dsn;
+	struct store *s = store_new(&through, 0);
+	const char *because;
+	struct history_epoch epoch = assign_one(s, &because);
+	static const char locked_by[] = "SELECT xmax::text::int8 FROM \"draw waits\".history";
+	int64_t assigner = stage_number(&neighbour, locked_by);
+	for (int i = 0; i < 2; i++) {
+		struct drawer d = {.pg = i ? neighbour.pg : t.pg};
+		uint64_t lsn;
+		postgres_proxy_arm(&proxy, "UPDATE progress", PROXY_HOOK_BEFORE, draw, &d);
+		expect(s, store_progress(s, &member, &epoch, NULL, 0, &lsn), STORE_OK, "progress");
+		ck_assert_int_eq(postgres_proxy_fired(&proxy), i + 1);
+		ck_assert_str_eq(d.sqlstate, i ? "" : "55P03");
+	}
+	/* And locked no row, which would be a multixact with a second one. */
+	ck_assert_int_eq(stage_number(&neighbour, locked_by), assigner);
+	store_free(s);
+	postgres_proxy_stop(&proxy);
+	ledger_stage_close(&t);
+	ledger_stage_close(&neighbour);
+}
+END_TEST
+
 START_TEST(test_store_progress__keepers_calls_survive_a_lost_backend)
 {
 	struct ledger_stage t;
@@ -746,6 +792,7 @@ int main(void)
 	tcase_add_test(c, test_store_progress__a_late_assignment_sets_nothing_back);
 	tcase_add_test(c, test_store_progress__progress_is_the_last_claims);
 	tcase_add_test(c, test_store_progress__progress_waits_for_a_draw_and_sees_it);
+	tcase_add_test(c, test_store_progress__a_draw_waits_for_progress);
 	tcase_add_test(c, test_store_progress__keepers_calls_survive_a_lost_backend);
 	suite_add_tcase(suite, c);
 	SRunner *runner = srunner_create(suite);

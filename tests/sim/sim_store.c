@@ -29,19 +29,19 @@ struct order_row {
 	char id[24];
 	char customer[16], partner[16], driver[16], currency[4], rule[16];
 	bool has_driver;
-	int32_t rev;
+	int64_t rev;
 	struct facts facts; /* its slices are set when it is read */
 	int64_t pinned_at_us;
 	int32_t rule_version;
 	uint8_t kinds;
 	int64_t points, credit;
-	int32_t points_seq, credit_seq;
+	int64_t points_seq, credit_seq;
 };
 
 struct posting_row {
 	int order;
 	enum ledger_kinds kind;
-	int32_t seq;
+	int64_t seq;
 	int64_t amount;
 };
 
@@ -273,14 +273,14 @@ void database_audit(void)
 {
 	for (size_t i = 0; i < db.order_count; i++) {
 		int64_t sums[2] = {0};
-		int32_t seqs[2] = {0};
+		int64_t seqs[2] = {0};
 		for (size_t k = 0; k < db.posting_count; k++) {
 			const struct posting_row *g = &db.postings[k];
 			if (g->order != (int)i)
 				continue;
 			int kind = g->kind == KIND_ORDER_CREDIT;
 			if (g->seq != ++seqs[kind])
-				sim_fail("order %s: posting %d of kind %d is number %d", db.orders[i].id, seqs[kind],
+				sim_fail("order %s: posting %" PRId64 " of kind %d is number %" PRId64, db.orders[i].id, seqs[kind],
 					 kind, g->seq);
 			sums[kind] += g->amount;
 		}

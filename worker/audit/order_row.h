@@ -7,15 +7,15 @@
 #define WORKER_AUDIT_ORDER_ROW_H
 
 #include "worker/audit/recompute.h"
+#include "worker/ledger/order_columns.h"
 #include "worker/ledger/pg.h"
 
 /* In the order of order_row_read; a statement's own columns go behind them. */
+#define ORDER_ROW_LISTED(symbol, column, type, kind, field) ", o." #column
 #define ORDER_ROW_COLUMNS \
-	"o.order_id, o.rev, o.progress, o.outcome, o.outcome_at, o.amount_minor, o.amount_at, o.refunded_total_minor," \
-	" o.customer_id, o.partner_id, o.currency, o.driver_id, o.driver_at, o.pinned_at, o.pinned_rule_id," \
-	" o.pinned_rule_version, o.pinned_kinds, o.points, o.points_seq, o.order_credit_minor, o.order_credit_seq," \
-	" o.first_topic, o.first_partition, o.first_offset, o.updated_at"
-enum { ORDER_ROW_COLUMN_COUNT = 25 };
+	"o.updated_at" ORDER_COLUMNS(ORDER_ROW_LISTED) ", o.first_topic, o.first_partition, o.first_offset"
+#define ORDER_ROW_ONE(symbol, column, type, kind, field) +1
+enum { ORDER_ROW_COLUMN_COUNT = 4 ORDER_COLUMNS(ORDER_ROW_ONE) };
 
 struct order_row {
 	struct slice order_id;

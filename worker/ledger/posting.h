@@ -28,9 +28,9 @@ struct order {
 	struct pricing_pin pin;
 	int64_t points;             /* posted so far */
 	int64_t order_credit_minor;
-	int32_t points_seq;         /* number of the last posting, 0 before the first */
-	int32_t order_credit_seq;
-	int32_t rev;                /* as read; 0 for a new order */
+	int64_t points_seq;         /* number of the last posting, 0 before the first */
+	int64_t order_credit_seq;
+	int64_t rev;                /* as read; 0 for a new order */
 	bool exists;                /* there is a row */
 	const char *unknown;        /* NULL, or the column of the row whose code this binary does not know: the order is
 	                               another version's, neither applied to nor written [I14] */
@@ -48,7 +48,7 @@ struct order {
  * the sides. */
 struct posting {
 	enum ledger_kinds kind; /* KIND_POINTS or KIND_ORDER_CREDIT */
-	int32_t seq;            /* from 1 */
+	int64_t seq;            /* from 1 */
 	int64_t amount;         /* not 0; points or minor units of facts.currency */
 	struct slice rule_id;   /* of points under a rule; else absent */
 	int32_t rule_version;

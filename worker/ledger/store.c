@@ -79,6 +79,7 @@ struct store *store_new(const struct store_settings *settings, size_t index)
 {
 	struct store *s = calloc(1, sizeof(*s));
 	ENSURE(s);
+	store_commit_setup();
 	s->settings = *settings;
 	s->index = index;
 	s->params = pg_params_new();

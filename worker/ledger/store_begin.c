@@ -1,14 +1,13 @@
 /* The reading half of a batch's transaction: what it was told of the database, and its orders. */
 #include "worker/failpoint.h"
+#include "worker/ledger/order_columns.h"
 #include "worker/ledger/store.h"
 #include "worker/ledger/store_internal.h"
 
 #include <stdlib.h>
 
-enum order_column {
-	ORDER_ID, REV, PROGRESS, OUTCOME, OUTCOME_AT, AMOUNT, AMOUNT_AT, REFUNDED, CUSTOMER, PARTNER, CURRENCY, DRIVER,
-	DRIVER_AT, PINNED_AT, PINNED_RULE, PINNED_VERSION, PINNED_KINDS, POINTS, POINTS_SEQ, CREDIT, CREDIT_SEQ, TID,
-};
+enum order_column { TID, ORDER_COLUMNS(ORDER_COLUMN_SYMBOL) };
+#define SELECT_ORDER "SELECT ctid" ORDER_COLUMNS(ORDER_COLUMN_LISTED) " FROM orders"
 
 static const struct pg_statement begin = {"begin", "BEGIN"};
 
@@ -21,21 +20,20 @@ static const struct pg_statement check = {
 /* In key order, which is the order of the caller's array. Locks are taken in that order, too. */
 static const struct pg_statement read_orders = {
 	"read_orders",
-	"SELECT " STORE_ORDER_COLUMNS ", ctid FROM orders WHERE order_id = ANY($1::text[]) ORDER BY order_id"};
+	SELECT_ORDER " WHERE order_id = ANY($1::text[]) ORDER BY order_id"};
 static const struct pg_statement lock_orders = {
 	"lock_orders",
-	"SELECT " STORE_ORDER_COLUMNS ", ctid FROM orders WHERE order_id = ANY($1::text[]) ORDER BY order_id FOR UPDATE"};
+	SELECT_ORDER " WHERE order_id = ANY($1::text[]) ORDER BY order_id FOR UPDATE"};
 /* In whatever order. A row that has been updated since its hint is found by its new place only, so not here. */
 static const struct pg_statement read_tids = {
-	"read_tids", "SELECT " STORE_ORDER_COLUMNS ", ctid FROM orders WHERE ctid = ANY($1::tid[])"};
+	"read_tids", SELECT_ORDER " WHERE ctid = ANY($1::tid[])"};
 /*
  * The same, and each page is looked at as a whole, which costs three times as much, and prunes it: who comes by one tid
  * does not (heapam, PostgreSQL 15 to 17). OFFSET 0 keeps the planner from joining otherwise than page by page.
  */
 static const struct pg_statement prune_tids = {
 	"prune_tids",
-	"SELECT o.* FROM unnest($1::tid[]) AS u (tid), LATERAL (SELECT " STORE_ORDER_COLUMNS ", ctid FROM orders"
-	" WHERE ctid >= u.tid AND ctid <= u.tid OFFSET 0) AS o"};
+	"SELECT o.* FROM unnest($1::tid[]) AS u (tid), LATERAL (" SELECT_ORDER " WHERE ctid >= u.tid AND ctid <= u.tid OFFSET 0) AS o"};
 
 /*
  * To find a row by tid costs PostgreSQL a tenth of what the way down the index does in a table of a million orders. But
@@ -92,59 +90,78 @@ enum store_result store_batch_failed(struct store *s, enum pg_result r)
 	return failed;
 }
 
-/* The first column whose code a later version may have brought: it is not to be taken for one of ours [I14]. */
-static const char *unknown_code(const struct pg_rows *rows, size_t row)
+/* How a column is read, by its kind. Those that return false have met a code that is none of ours. */
+
+static int64_t read_integer(const struct pg_rows *rows, size_t row, int column, int64_t null)
 {
-	if (status_from_rank(pg_integer(rows, row, PROGRESS)) == STATUS_NONE)
-		return "progress";
-	if (!pg_null(rows, row, OUTCOME)) {
-		enum event_status outcome = status_from_rank(pg_integer(rows, row, OUTCOME));
-		if (outcome == STATUS_NONE || !status_is_decisive(outcome))
-			return "outcome";
-	}
-	if (!pg_null(rows, row, CURRENCY) && pg_text(rows, row, CURRENCY).len != sizeof((struct facts){0}.currency) - 1)
-		return "currency";
-	if (!pg_null(rows, row, PINNED_KINDS) && !kinds_known(pg_integer(rows, row, PINNED_KINDS)))
-		return "pinned_kinds";
+	return pg_null(rows, row, column) ? null : pg_integer(rows, row, column);
+}
+
+static int64_t read_time(const struct pg_rows *rows, size_t row, int column)
+{
+	return pg_null(rows, row, column) ? TIME_NONE : pg_time(rows, row, column);
+}
+
+static bool read_progress(const struct pg_rows *rows, size_t row, int column, enum event_status *out)
+{
+	*out = status_from_rank(pg_integer(rows, row, column));
+	return *out != STATUS_NONE;
+}
+
+static bool read_outcome(const struct pg_rows *rows, size_t row, int column, enum event_status *out)
+{
+	return pg_null(rows, row, column) || (read_progress(rows, row, column, out) && status_is_decisive(*out));
+}
+
+static bool read_currency(const struct pg_rows *rows, size_t row, int column, char out[sizeof((struct facts){0}.currency)])
+{
+	struct slice currency = pg_text(rows, row, column);
+	if (!slice_present(currency))
+		return true;
+	if (currency.len != sizeof((struct facts){0}.currency) - 1)
+		return false;
+	memcpy(out, currency.data, currency.len);
+	return true;
+}
+
+static bool read_kinds(const struct pg_rows *rows, size_t row, int column, uint8_t *out)
+{
+	int64_t kinds = read_integer(rows, row, column, KINDS_NONE);
+	if (!kinds_known(kinds))
+		return false;
+	*out = (uint8_t)kinds;
+	return true;
+}
+
+#define OR_UNKNOWN(known, column) \
+	if (!(known)) \
+	return #column
+
+#define READ_KEY(symbol, column, field) (void)0
+#define READ_REVISION(symbol, column, field) o->field = pg_integer(rows, row, symbol)
+#define READ_TEXT(symbol, column, field) o->field = pg_text(rows, row, symbol)
+#define READ_NUMBER(symbol, column, field) o->field = pg_integer(rows, row, symbol)
+#define READ_AMOUNT(symbol, column, field) o->field = read_integer(rows, row, symbol, -1)
+#define READ_VERSION(symbol, column, field) o->field = (int32_t)read_integer(rows, row, symbol, 0)
+#define READ_TIME(symbol, column, field) o->field = read_time(rows, row, symbol)
+#define READ_PROGRESS(symbol, column, field) OR_UNKNOWN(read_progress(rows, row, symbol, &o->field), column)
+#define READ_OUTCOME(symbol, column, field) OR_UNKNOWN(read_outcome(rows, row, symbol, &o->field), column)
+#define READ_CURRENCY(symbol, column, field) OR_UNKNOWN(read_currency(rows, row, symbol, o->field), column)
+#define READ_KINDS(symbol, column, field) OR_UNKNOWN(read_kinds(rows, row, symbol, &o->field), column)
+#define READ_COLUMN(symbol, column, type, kind, field) READ_##kind(symbol, column, field);
+
+/* Returns: NULL, or the first column whose code a later version may have brought: it is not to be taken for one of
+ * ours, and what was read before it counts for nothing [I14]. */
+static const char *read_columns(struct order *o, const struct pg_rows *rows, size_t row)
+{
+	ORDER_COLUMNS(READ_COLUMN)
 	return NULL;
 }
 
 static void fill_order(struct order *o, const struct pg_rows *rows, size_t row)
 {
-	struct facts *f = &o->facts;
 	o->exists = true;
-	o->unknown = unknown_code(rows, row);
-	if (o->unknown)
-		return;
-	o->rev = (int32_t)pg_integer(rows, row, REV);
-	f->progress = status_from_rank(pg_integer(rows, row, PROGRESS));
-	if (!pg_null(rows, row, OUTCOME)) {
-		f->outcome = status_from_rank(pg_integer(rows, row, OUTCOME));
-		f->outcome_at_us = pg_time(rows, row, OUTCOME_AT);
-	}
-	if (!pg_null(rows, row, AMOUNT)) {
-		f->amount_minor = pg_integer(rows, row, AMOUNT);
-		f->amount_at_us = pg_time(rows, row, AMOUNT_AT);
-	}
-	f->refunded_total_minor = pg_integer(rows, row, REFUNDED);
-	f->customer_id = pg_text(rows, row, CUSTOMER);
-	f->partner_id = pg_text(rows, row, PARTNER);
-	struct slice currency = pg_text(rows, row, CURRENCY);
-	if (slice_present(currency))
-		memcpy(f->currency, currency.data, currency.len);
-	f->driver_id = pg_text(rows, row, DRIVER);
-	if (!pg_null(rows, row, DRIVER_AT))
-		f->driver_at_us = pg_time(rows, row, DRIVER_AT);
-	if (!pg_null(rows, row, PINNED_AT)) {
-		o->pin.outcome_at_us = pg_time(rows, row, PINNED_AT);
-		o->pin.rule_id = pg_text(rows, row, PINNED_RULE);
-		o->pin.rule_version = pg_null(rows, row, PINNED_VERSION) ? 0 : (int32_t)pg_integer(rows, row, PINNED_VERSION);
-		o->pin.kinds = (uint8_t)pg_integer(rows, row, PINNED_KINDS);
-	}
-	o->points = pg_integer(rows, row, POINTS);
-	o->points_seq = (int32_t)pg_integer(rows, row, POINTS_SEQ);
-	o->order_credit_minor = pg_integer(rows, row, CREDIT);
-	o->order_credit_seq = (int32_t)pg_integer(rows, row, CREDIT_SEQ);
+	o->unknown = read_columns(o, rows, row);
 }
 
 /* Rows and orders are both sorted by id; rows are a subset. */

@@ -1,5 +1,6 @@
 /* The writing half of a batch's transaction: a handful of set-based statements in one round trip. */
 #include "worker/failpoint.h"
+#include "worker/ledger/order_columns.h"
 #include "worker/ledger/store.h"
 #include "worker/ledger/store_internal.h"
 
@@ -7,11 +8,7 @@
 
 static const struct pg_statement commit = {"commit", "COMMIT"};
 
-/* Of put_orders, in the order of the columns. */
-#define ORDER_ARRAYS \
-	"$1::text[], $2::int4[], $3::int2[], $4::int2[], $5::timestamptz[], $6::int8[], $7::timestamptz[], $8::int8[]," \
-	" $9::text[], $10::text[], $11::text[], $12::text[], $13::timestamptz[], $14::timestamptz[], $15::text[]," \
-	" $16::int4[], $17::int2[], $18::int8[], $19::int4[], $20::int8[], $21::int4[]"
+enum order_column { ORDER_COLUMNS(ORDER_COLUMN_SYMBOL) ORDER_COLUMN_COUNT };
 
 /*
  * A row is found by its tid, which saves a second way down the index. A tid is a place, and no identity: the row there
@@ -21,37 +18,81 @@ static const struct pg_statement commit = {"commit", "COMMIT"};
  * revision and from no other. Locks are taken in key order: the only join that the session's settings leave is a loop
  * over the arrays.
  */
-static const struct pg_statement update_orders = {
-	"update_orders",
-	"WITH written AS ("
-	" UPDATE orders AS o SET"
-	" rev = u.rev, progress = u.progress, outcome = u.outcome, outcome_at = u.outcome_at,"
-	" amount_minor = u.amount_minor, amount_at = u.amount_at, refunded_total_minor = u.refunded_total_minor,"
-	" customer_id = u.customer_id, partner_id = u.partner_id, currency = u.currency, driver_id = u.driver_id,"
-	" driver_at = u.driver_at, pinned_at = u.pinned_at, pinned_rule_id = u.pinned_rule_id,"
-	" pinned_rule_version = u.pinned_rule_version, pinned_kinds = u.pinned_kinds, points = u.points,"
-	" points_seq = u.points_seq, order_credit_minor = u.order_credit_minor, order_credit_seq = u.order_credit_seq,"
-	" updated_at = now()"
-	" FROM unnest(" ORDER_ARRAYS ", $22::tid[]) AS u (" STORE_ORDER_COLUMNS ", tid)"
-	" WHERE o.ctid = u.tid AND (o.order_id = u.order_id) IS TRUE AND o.rev = u.rev - 1"
-	" RETURNING o.ctid AS tid)"
-	" SELECT expect_rows(count(*), $23::int8), array_agg(tid) FROM written"};
+static char update_orders_sql[3 * 1024];
+static const struct pg_statement update_orders = {"update_orders", update_orders_sql};
 
 /* Without ON CONFLICT, which looks for the key before it inserts it: an order that another transaction was first with
  * is an error, which pg.c knows, and is read anew. */
-static const struct pg_statement insert_orders = {
-	"insert_orders",
-	"WITH written AS ("
-	" INSERT INTO orders (" STORE_ORDER_COLUMNS ", first_topic, first_partition, first_offset, updated_at)"
-	" SELECT u.*, now() FROM unnest(" ORDER_ARRAYS ", $22::text[], $23::int4[], $24::int8[]) u"
-	" RETURNING ctid AS tid)"
-	" SELECT expect_rows(count(*), $25::int8), array_agg(tid) FROM written"};
+static char insert_orders_sql[3 * 1024];
+static const struct pg_statement insert_orders = {"insert_orders", insert_orders_sql};
+
+/* The parameters of both: an array a column, in the table's order; of an update then the tids, of an insert the first
+ * records' places; then how many rows there are. */
+enum { TIDS = ORDER_COLUMN_COUNT + 1, UPDATED, FIRST_TOPICS = TIDS, FIRST_PARTITIONS, FIRST_OFFSETS, INSERTED };
+
+static const char columns_listed[] = ORDER_COLUMNS(ORDER_COLUMN_LISTED);
+
+#define SQL_TEXT "text"
+#define SQL_INT2 "int2"
+#define SQL_INT4 "int4"
+#define SQL_INT8 "int8"
+#define SQL_TIMESTAMPTZ "timestamptz"
+
+static void put_parameters(struct buf *sql)
+{
+#define PARAMETER(symbol, column, type, kind, field) buf_printf(sql, "$%d::" SQL_##type "[], ", symbol + 1);
+	ORDER_COLUMNS(PARAMETER)
+#undef PARAMETER
+}
+
+static void keep_sql(struct buf *sql, char *to, size_t size)
+{
+	ENSURE(sql->len < size);
+	memcpy(to, sql->data, sql->len + 1);
+	buf_clear(sql);
+}
+
+static void make_statements(void)
+{
+	struct buf sql = BUF_INIT;
+	buf_puts(&sql, "WITH written AS (UPDATE orders AS o SET updated_at = now()");
+#define ASSIGNMENT(symbol, column, type, kind, field) buf_puts(&sql, symbol == ORDER_ID ? "" : ", " #column " = u." #column);
+	ORDER_COLUMNS(ASSIGNMENT)
+#undef ASSIGNMENT
+	buf_puts(&sql, " FROM unnest(");
+	put_parameters(&sql);
+	buf_printf(&sql,
+	           "$%d::tid[]) AS u (%s, tid)"
+	           " WHERE o.ctid = u.tid AND (o.order_id = u.order_id) IS TRUE AND o.rev = u.rev - 1"
+	           " RETURNING o.ctid AS tid)"
+	           " SELECT expect_rows(count(*), $%d::int8), array_agg(tid) FROM written",
+	           TIDS, columns_listed + 2, UPDATED);
+	keep_sql(&sql, update_orders_sql, sizeof(update_orders_sql));
+
+	buf_printf(&sql,
+	           "WITH written AS (INSERT INTO orders (%s, first_topic, first_partition, first_offset, updated_at)"
+	           " SELECT u.*, now() FROM unnest(",
+	           columns_listed + 2);
+	put_parameters(&sql);
+	buf_printf(&sql,
+	           "$%d::text[], $%d::int4[], $%d::int8[]) u RETURNING ctid AS tid)"
+	           " SELECT expect_rows(count(*), $%d::int8), array_agg(tid) FROM written",
+	           FIRST_TOPICS, FIRST_PARTITIONS, FIRST_OFFSETS, INSERTED);
+	keep_sql(&sql, insert_orders_sql, sizeof(insert_orders_sql));
+	buf_release(&sql);
+}
+
+void store_commit_setup(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	ENSURE(pthread_once(&once, make_statements) == 0);
+}
 
 static const struct pg_statement write_postings = {
 	"write_postings",
 	"INSERT INTO posted (order_id, kind, seq, amount, partner_id, customer_id, currency, rule_id, rule_version,"
 	" source_topic, source_partition, source_offset, posted_at)"
-	" SELECT u.*, now() FROM unnest($1::text[], $2::int2[], $3::int4[], $4::int8[], $5::text[], $6::text[],"
+	" SELECT u.*, now() FROM unnest($1::text[], $2::int2[], $3::int8[], $4::int8[], $5::text[], $6::text[],"
 	" $7::text[], $8::text[], $9::int4[], $10::text[], $11::int4[], $12::int8[]) u"};
 
 static const struct pg_statement write_balances = {
@@ -90,9 +131,9 @@ static void put_time(struct pg_params *p, int64_t unix_us)
 		pg_array_time(p, unix_us);
 }
 
-static struct slice currency_slice(const struct facts *f)
+static struct slice currency_slice(const char *currency)
 {
-	return f->currency[0] ? slice_of(f->currency) : (struct slice){0};
+	return currency[0] ? slice_of(currency) : (struct slice){0};
 }
 
 static void put_integer_if(struct pg_params *p, bool present, int64_t value)
@@ -108,30 +149,24 @@ static bool pinned(const struct order *o)
 	return o->pin.outcome_at_us != TIME_NONE;
 }
 
+/* How a column is written, by its kind. */
+#define PUT_KEY(field) pg_array_text(p, o->field)
+#define PUT_REVISION(field) pg_array_integer(p, o->field + 1)
+#define PUT_TEXT(field) pg_array_text(p, o->field)
+#define PUT_NUMBER(field) pg_array_integer(p, o->field)
+#define PUT_AMOUNT(field) put_integer_if(p, o->field >= 0, o->field)
+#define PUT_VERSION(field) put_integer_if(p, o->field != 0, o->field)
+#define PUT_TIME(field) put_time(p, o->field)
+#define PUT_PROGRESS(field) pg_array_integer(p, o->field)
+#define PUT_OUTCOME(field) put_integer_if(p, o->field != STATUS_NONE, o->field)
+#define PUT_CURRENCY(field) pg_array_text(p, currency_slice(o->field))
+#define PUT_KINDS(field) put_integer_if(p, pinned(o), o->field)
+#define PUT_COLUMN(symbol, column, type, kind, field) ORDER_ARRAY(PG_##type, PUT_##kind(field));
+
 /* Those that have a row, or those that have none. */
 static void put_orders(struct pg_params *p, const struct store_write *writes, size_t count, bool existing)
 {
-	ORDER_ARRAY(PG_TEXT, pg_array_text(p, o->order_id));
-	ORDER_ARRAY(PG_INT4, pg_array_integer(p, o->rev + 1));
-	ORDER_ARRAY(PG_INT2, pg_array_integer(p, o->facts.progress));
-	ORDER_ARRAY(PG_INT2, put_integer_if(p, o->facts.outcome != STATUS_NONE, o->facts.outcome));
-	ORDER_ARRAY(PG_TIMESTAMPTZ, put_time(p, o->facts.outcome_at_us));
-	ORDER_ARRAY(PG_INT8, put_integer_if(p, o->facts.amount_minor >= 0, o->facts.amount_minor));
-	ORDER_ARRAY(PG_TIMESTAMPTZ, put_time(p, o->facts.amount_at_us));
-	ORDER_ARRAY(PG_INT8, pg_array_integer(p, o->facts.refunded_total_minor));
-	ORDER_ARRAY(PG_TEXT, pg_array_text(p, o->facts.customer_id));
-	ORDER_ARRAY(PG_TEXT, pg_array_text(p, o->facts.partner_id));
-	ORDER_ARRAY(PG_TEXT, pg_array_text(p, currency_slice(&o->facts)));
-	ORDER_ARRAY(PG_TEXT, pg_array_text(p, o->facts.driver_id));
-	ORDER_ARRAY(PG_TIMESTAMPTZ, put_time(p, o->facts.driver_at_us));
-	ORDER_ARRAY(PG_TIMESTAMPTZ, put_time(p, o->pin.outcome_at_us));
-	ORDER_ARRAY(PG_TEXT, pg_array_text(p, o->pin.rule_id));
-	ORDER_ARRAY(PG_INT4, put_integer_if(p, slice_present(o->pin.rule_id), o->pin.rule_version));
-	ORDER_ARRAY(PG_INT2, put_integer_if(p, pinned(o), o->pin.kinds));
-	ORDER_ARRAY(PG_INT8, pg_array_integer(p, o->points));
-	ORDER_ARRAY(PG_INT4, pg_array_integer(p, o->points_seq));
-	ORDER_ARRAY(PG_INT8, pg_array_integer(p, o->order_credit_minor));
-	ORDER_ARRAY(PG_INT4, pg_array_integer(p, o->order_credit_seq));
+	ORDER_COLUMNS(PUT_COLUMN)
 }
 
 static void put_tids(struct pg_params *p, const struct store *s, const struct store_write *writes, size_t count)
@@ -168,11 +203,11 @@ static void put_postings(struct pg_params *p, const struct store_write *writes, 
 	const struct slice none = {0};
 	POSTING_ARRAY(PG_TEXT, pg_array_text(p, o->order_id));
 	POSTING_ARRAY(PG_INT2, pg_array_integer(p, g->kind));
-	POSTING_ARRAY(PG_INT4, pg_array_integer(p, g->seq));
+	POSTING_ARRAY(PG_INT8, pg_array_integer(p, g->seq));
 	POSTING_ARRAY(PG_INT8, pg_array_integer(p, g->amount));
 	POSTING_ARRAY(PG_TEXT, pg_array_text(p, o->facts.partner_id));
 	POSTING_ARRAY(PG_TEXT, pg_array_text(p, g->kind == KIND_POINTS ? o->facts.customer_id : none));
-	POSTING_ARRAY(PG_TEXT, pg_array_text(p, g->kind == KIND_POINTS ? none : currency_slice(&o->facts)));
+	POSTING_ARRAY(PG_TEXT, pg_array_text(p, g->kind == KIND_POINTS ? none : currency_slice(o->facts.currency)));
 	POSTING_ARRAY(PG_TEXT, pg_array_text(p, g->rule_id));
 	POSTING_ARRAY(PG_INT4, put_integer_if(p, slice_present(g->rule_id), g->rule_version));
 	POSTING_ARRAY(PG_TEXT, pg_array_text(p, from->topic));
@@ -235,7 +270,7 @@ static size_t collect_movements(struct store *s, const struct store_write *write
 		const struct facts *f = &writes[i].order->facts;
 		for (int j = 0; j < writes[i].posting_count; j++) {
 			const struct posting *g = &writes[i].postings[j];
-			struct slice unit = g->kind == KIND_POINTS ? SLICE_LITERAL("PTS") : currency_slice(f);
+			struct slice unit = g->kind == KIND_POINTS ? SLICE_LITERAL("PTS") : currency_slice(f->currency);
 			struct movement customer = {CUSTOMER_POINTS, 0, f->customer_id, unit, 0, 0};
 			struct movement partner = {PARTNER_POINTS, s->slot, f->partner_id, unit, 0, 0};
 			struct movement payable = {PARTNER_PAYABLE, s->slot, f->partner_id, unit, 0, 0};

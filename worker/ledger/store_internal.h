@@ -7,10 +7,9 @@
 #include "worker/ledger/store.h"
 #include "worker/ledger/tid_cache.h"
 
-#define STORE_ORDER_COLUMNS \
-	"order_id, rev, progress, outcome, outcome_at, amount_minor, amount_at, refunded_total_minor," \
-	" customer_id, partner_id, currency, driver_id, driver_at, pinned_at, pinned_rule_id," \
-	" pinned_rule_version, pinned_kinds, points, points_seq, order_credit_minor, order_credit_seq"
+/* First half of the key of the epoch's advisory lock ("dw" in ASCII), as migration 3 has it; the second is the oid of the
+ * schema's table history: schemas of one database do not wait for each other. */
+#define EPOCH_LOCK_CLASS "25719"
 
 struct witness {
 	struct history_epoch epoch; /* that the row was written in */
@@ -103,6 +102,9 @@ enum store_result store_no_history(struct store *s);
 enum store_result store_lost(struct store *s, const char *reason);
 
 must_use enum store_result store_run(struct store *s, const char *sql, struct pg_rows **rows);
+
+/* Makes the statements of store_commit.c; before the first. */
+void store_commit_setup(void);
 
 /* The rows of the batch's orders: who has slices of them has none any more. */
 void store_free_rows(struct store *s);

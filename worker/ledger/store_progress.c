@@ -1,11 +1,16 @@
 /*
  * Progress, claims and history: rare, small transactions of the keeper's connection, statement by statement.
  *
- * Races between replicas are settled by the lock on the history row: drawing an epoch takes it
- * exclusively, a progress write shares it, so a position that was settled in one history is never
- * recorded in the next:
+ * Races between replicas are settled by the epoch's lock: drawing an epoch takes it exclusively, a progress write
+ * shares it, so a position that was settled in one history is never recorded in the next:
  *   1. A settles records in epoch E      2. the database fails over, loses them
  *   3. B finds proof, draws F            4. A's progress write waits for 3, sees F, is rolled back
+ * or A's write was first, and 3 waits for it: then it is B's start rule that sees A's position. The lock is an advisory
+ * one of the schema (its key is the oid of table history), since FOR SHARE on the row would write a multixact a progress
+ * write. It is taken by a statement of its own, whose wait is over before the next one takes its snapshot: a statement
+ * that waits and reads would read E. Whoever updates the epoch in another way (an operator, a worker of before the
+ * lock, which goes by the row) takes it, too, by the trigger of migration 3; and whoever draws locks the row as well,
+ * for those workers' writes.
  * Races between assignments of one partition are settled by claims: the row remembers the last
  * assignment, a write of an earlier one changes nothing. The last one may be a zombie's all the same:
  *   1. A asks Kafka for its commit, is slow     2. B is given the partition, settles, records, commits
@@ -28,10 +33,15 @@
 /* What is flushed survives a crash; what is only inserted may not, and would be false proof of loss. */
 #define DURABLE_LSN "(pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::int8"
 
-static enum store_result begin(struct store *s)
+#define EPOCH_LOCK "(" EPOCH_LOCK_CLASS ", 'history'::regclass::oid::int4)"
+static const char begin_shared[] = "BEGIN; SELECT pg_advisory_xact_lock_shared" EPOCH_LOCK;
+static const char begin_alone[] = "BEGIN; SELECT pg_advisory_xact_lock" EPOCH_LOCK;
+
+/* A transaction with the epoch's lock. */
+static enum store_result begin(struct store *s, const char *sql)
 {
-	enum store_result r = store_session(s);
-	return r == STORE_OK ? store_run(s, "BEGIN", NULL) : r;
+	enum pg_result r = pg_script(s->pg, sql);
+	return r == PG_OK ? STORE_OK : store_failed(s, r);
 }
 
 static enum store_result finish(struct store *s, enum store_result so_far)
@@ -50,7 +60,7 @@ struct history_row {
 	struct seen_lsn before;
 };
 
-/* `lock`: "FOR UPDATE", "FOR SHARE", or "". */
+/* `lock`: "FOR UPDATE", or "". */
 static enum store_result read_history(struct store *s, const char *lock, struct history_row *out)
 {
 	char sql[512];
@@ -322,7 +332,7 @@ enum store_result store_assign(struct store *s, const struct store_member *m, st
 	enum store_result r = store_session_any(s, &unverified);
 	if (r != STORE_OK)
 		return r;
-	r = store_run(s, "BEGIN", NULL);
+	r = begin(s, begin_alone);
 	if (r == STORE_OK)
 		r = read_history(s, "FOR UPDATE", &h);
 	if (r == STORE_OK)
@@ -429,12 +439,11 @@ static enum store_result write_positions(struct store *s, const struct store_mem
 	return STORE_OK;
 }
 
-/* FOR SHARE, or nothing for a look; the caller's transaction or none. */
-static enum store_result verify(struct store *s, const char *lock, const struct history_epoch *expected,
-                                uint64_t *durable)
+/* In the caller's transaction, or without one for a look. */
+static enum store_result verify(struct store *s, const struct history_epoch *expected, uint64_t *durable)
 {
 	struct history_row h;
-	enum store_result r = read_history(s, lock, &h);
+	enum store_result r = read_history(s, "", &h);
 	if (r != STORE_OK)
 		return r;
 	if (!history_epoch_equal(&h.epoch, expected))
@@ -455,10 +464,12 @@ static enum store_result verify(struct store *s, const char *lock, const struct 
 enum store_result store_progress(struct store *s, const struct store_member *m, const struct history_epoch *expected,
                                  struct store_progress *entries, size_t count, uint64_t *lsn)
 {
-	enum store_result r = begin(s);
+	enum store_result r = store_session(s);
 	if (r != STORE_OK)
 		return r;
-	r = verify(s, "FOR SHARE", expected, lsn);
+	r = begin(s, begin_shared);
+	if (r == STORE_OK)
+		r = verify(s, expected, lsn);
 	if (r == STORE_OK)
 		r = write_positions(s, m, entries, count);
 	FAIL_POINT_IF(r == STORE_OK, after_progress_written);
@@ -469,5 +480,5 @@ enum store_result store_check_history(struct store *s, const struct history_epoc
 {
 	uint64_t durable;
 	enum store_result r = store_session(s);
-	return r == STORE_OK ? verify(s, "", expected, &durable) : r;
+	return r == STORE_OK ? verify(s, expected, &durable) : r;
 }
