@@ -35,6 +35,7 @@
 	X(MILLIS, pg_connect_timeout_ms, "pg.connect_timeout_ms", "5000", 1000, 600000, "ms", "limit for one connection attempt") \
 	X(MILLIS, pg_statement_timeout_ms, "pg.statement_timeout_ms", "30000", 100, 3600000, "ms", "limit for one statement") \
 	X(MILLIS, pg_idle_timeout_ms, "pg.idle_timeout_ms", "10000", 100, 3600000, "ms", "a transaction left idle is ended; keep below the group's session timeout") \
+	X(MILLIS, migrate_lock_timeout_ms, "migrate.lock_timeout_ms", "5000", 1, 3600000, "ms", "how long migrate waits for a lock on a table; batches wait behind it") \
 	X(SECRET, redis_url, "redis.url", "redis://localhost:6379/0", 0, 4096, "", "Redis; empty: no dedup, local limits") \
 	X(TEXT, redis_prefix, "redis.prefix", "dw:", 0, 64, "", "prefix of all keys") \
 	X(MILLIS, redis_timeout_ms, "redis.timeout_ms", "250", 1, 60000, "ms", "limit for connecting and for one round trip") \

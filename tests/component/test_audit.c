@@ -86,7 +86,7 @@ static struct pg *fresh_ledger(void)
 	struct pg *pg = open_session();
 	int before, after;
 	run(pg, "DROP SCHEMA IF EXISTS delivery CASCADE");
-	ck_assert_msg(ledger_migrate(pg, "delivery", ignore_step, NULL, &before, &after) == PG_OK, "%s", pg_error(pg));
+	ck_assert_msg(ledger_migrate(pg, "delivery", 5000, ignore_step, NULL, &before, &after) == PG_OK, "%s", pg_error(pg));
 	run(pg, fixture);
 	return pg;
 }

@@ -59,7 +59,7 @@ static void note(void *owner, enum migrate_step step, int version, const char *n
 static void migrate(struct pg *pg, const char *schema, struct seen *seen, int before, int after)
 {
 	int got_before = -1, got_after = -1;
-	enum pg_result result = ledger_migrate(pg, schema, note, seen, &got_before, &got_after);
+	enum pg_result result = ledger_migrate(pg, schema, 5000, note, seen, &got_before, &got_after);
 	ck_assert_msg(result == PG_OK, "%s", pg_error(pg));
 	ck_assert_int_eq(got_before, before);
 	ck_assert_int_eq(got_after, after);
@@ -116,7 +116,7 @@ START_TEST(test_migrate__a_failed_migration_leaves_nothing)
 	struct seen seen = {0};
 	int before, after;
 	run(pg, "CREATE SCHEMA fails; CREATE TABLE posted (in_the_way int)");
-	ck_assert_int_eq(ledger_migrate(pg, "fails", note, &seen, &before, &after), PG_UNUSABLE);
+	ck_assert_int_eq(ledger_migrate(pg, "fails", 5000, note, &seen, &before, &after), PG_UNUSABLE);
 	ck_assert_str_eq(pg_sqlstate(pg), "42P07");
 	ck_assert_int_eq(seen.applied, 0);
 	check_text(pg, "SELECT string_agg(relname, ',') FROM pg_class WHERE relnamespace = 'fails'::regnamespace", "posted");
@@ -287,6 +287,30 @@ START_TEST(test_migrate__3_widens_numbers_beside_workers_of_2)
 }
 END_TEST
 
+START_TEST(test_migrate__who_holds_a_lock_is_named)
+{
+	struct pg *pg = open_version("locked", 2), *holder = open_session("locked");
+	struct seen seen = {.last_version = 2};
+	char wanted[256];
+	int before, after;
+	run(holder, "SET application_name = 'a report'");
+	run(holder, "BEGIN; SELECT count(*) FROM orders");
+	ck_assert_int_eq(ledger_migrate(pg, "locked", 50, note, &seen, &before, &after), PG_RETRY);
+	snprintf(wanted, sizeof(wanted), "0003_years.sql waited over 50 ms for a lock (migrate.lock_timeout_ms) and changed"
+	                                 " nothing: pid %d (", pg_backend(holder));
+	ck_assert_msg(strncmp(pg_error(pg), wanted, strlen(wanted)) == 0, "%s", pg_error(pg));
+	ck_assert_msg(strstr(pg_error(pg), ", application a report, idle in transaction, transaction of ") != NULL, "%s",
+	              pg_error(pg));
+	ck_assert_msg(strstr(pg_error(pg), " s) holds orders") != NULL, "%s", pg_error(pg));
+	ck_assert_int_eq(before, 2);
+	ck_assert_int_eq(seen.applied, 0);
+	run(holder, "ROLLBACK");
+	migrate(pg, "locked", &seen, 2, ledger_schema_newest());
+	pg_close(holder);
+	pg_close(pg);
+}
+END_TEST
+
 int main(void)
 {
 	signal(SIGPIPE, SIG_IGN);
@@ -304,6 +328,7 @@ int main(void)
 	tcase_add_test(c, test_migrate__new_epoch);
 	tcase_add_test(c, test_migrate__views_are_those_of_the_contract);
 	tcase_add_test(c, test_migrate__3_widens_numbers_beside_workers_of_2);
+	tcase_add_test(c, test_migrate__who_holds_a_lock_is_named);
 	suite_add_tcase(suite, c);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

@@ -42,7 +42,7 @@ static struct pg *open_ledger(const char *schema)
 {
 	struct pg *pg = open_session(schema);
 	int before, after;
-	ck_assert_msg(ledger_migrate(pg, schema, ignore, NULL, &before, &after) == PG_OK, "%s", pg_error(pg));
+	ck_assert_msg(ledger_migrate(pg, schema, 5000, ignore, NULL, &before, &after) == PG_OK, "%s", pg_error(pg));
 	return pg;
 }
 

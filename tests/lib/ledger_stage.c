@@ -32,7 +32,7 @@ void ledger_stage_open(struct ledger_stage *t, const char *dsn, const char *sche
 	char error[256] = "";
 	int before, after;
 	ck_assert_msg(pg_connect(&settings, &t->pg, error, sizeof(error)) == PG_OK, "%s", error);
-	ck_assert_msg(ledger_migrate(t->pg, schema, ignore_step, NULL, &before, &after) == PG_OK, "%s",
+	ck_assert_msg(ledger_migrate(t->pg, schema, 5000, ignore_step, NULL, &before, &after) == PG_OK, "%s",
 		      pg_error(t->pg));
 	ck_assert_int_eq(before, 0);
 	t->epoch = stage_epoch(t);

@@ -42,7 +42,8 @@ static int migrate(struct cli *cli, struct pg *pg, struct run *run, bool new_epo
 	int before = 0, after = 0;
 	json_put_open(&run->json, '{');
 	json_put_key(&run->json, "applied"), json_put_open(&run->json, '[');
-	enum pg_result result = ledger_migrate(pg, schema, report_step, run, &before, &after);
+	enum pg_result result = ledger_migrate(pg, schema, (int)cli->options->migrate_lock_timeout_ms, report_step, run,
+	                                       &before, &after);
 	if (result != PG_OK)
 		return ledger_session_fail(cli, result, pg_error(pg));
 	if (after > ledger_schema_newest())

@@ -155,10 +155,50 @@ static enum pg_result note_version(struct pg *pg, const struct migration *m)
 	return result;
 }
 
-/* A crash before COMMIT leaves the schema at the version before, one after it at the new one. */
-static enum pg_result apply(struct pg *pg, const struct migration *m)
+/* Who stands in the way of a migration, the oldest transactions first; other users' states may not be ours to see. */
+static const char select_holders[] =
+	"SELECT string_agg(format('%s holds %s', who, tables), ', ' ORDER BY since) FROM ("
+	" SELECT format('pid %s (%s, application %s, %s, transaction of %s s)', a.pid, coalesce(a.usename, a.backend_type),"
+	"  coalesce(nullif(a.application_name, ''), 'unnamed'), coalesce(a.state, 'state unknown'),"
+	"  coalesce(round(extract(epoch FROM clock_timestamp() - a.xact_start))::text, '?')) AS who,"
+	"  a.xact_start AS since, string_agg(DISTINCT c.relname, ' and ') AS tables"
+	" FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_class c ON c.oid = l.relation"
+	" WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relkind = 'r'"
+	" AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+	" AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+	" GROUP BY a.pid, a.usename, a.backend_type, a.application_name, a.state, a.xact_start"
+	" ORDER BY a.xact_start LIMIT 3) holders";
+
+/* For an operator, who is to end the transaction that is in the way. */
+static void explain_lock(struct pg *pg, const struct migration *m, int lock_timeout_ms)
 {
-	enum pg_result result = pg_query(pg, "BEGIN", NULL, NULL);
+	struct pg_rows *rows = NULL;
+	struct buf why = BUF_INIT;
+	struct slice holders = {0};
+	if (pg_query(pg, select_holders, NULL, &rows) == PG_OK)
+		holders = pg_text(rows, 0, 0);
+	buf_printf(&why, "%s waited over %d ms for a lock (migrate.lock_timeout_ms) and changed nothing: ", m->name,
+	           lock_timeout_ms);
+	if (slice_present(holders))
+		buf_printf(&why, "%.*s", (int)holders.len, holders.data);
+	else
+		buf_puts(&why, "nobody holds one any more, run it again");
+	pg_explain(pg, why.data);
+	buf_release(&why);
+	pg_rows_free(rows);
+}
+
+static enum pg_result begin_bounded(struct pg *pg, int lock_timeout_ms)
+{
+	char sql[96];
+	snprintf(sql, sizeof(sql), "BEGIN; SET LOCAL lock_timeout = %d", lock_timeout_ms);
+	return pg_script(pg, sql);
+}
+
+/* A crash before COMMIT leaves the schema at the version before, one after it at the new one. */
+static enum pg_result apply(struct pg *pg, const struct migration *m, int lock_timeout_ms)
+{
+	enum pg_result result = begin_bounded(pg, lock_timeout_ms);
 	if (result == PG_OK && m->version == 1)
 		result = pg_query(pg, make_version_table, NULL, NULL);
 	if (result == PG_OK)
@@ -167,13 +207,18 @@ static enum pg_result apply(struct pg *pg, const struct migration *m)
 		result = note_version(pg, m);
 	if (result == PG_OK)
 		result = pg_query(pg, "COMMIT", NULL, NULL);
-	if (result != PG_OK && pg_rollback(pg) != PG_OK)
+	if (result == PG_OK)
+		return PG_OK;
+	bool locked = strcmp(pg_sqlstate(pg), "55P03") == 0;
+	if (pg_rollback(pg) != PG_OK)
 		ENSURE(!pg_alive(pg)); /* the server ends the transaction with the session */
+	else if (locked)
+		explain_lock(pg, m, lock_timeout_ms);
 	return result;
 }
 
-enum pg_result ledger_migrate(struct pg *pg, const char *schema, migrate_report *report, void *owner, int *before,
-                              int *after)
+enum pg_result ledger_migrate(struct pg *pg, const char *schema, int lock_timeout_ms, migrate_report *report,
+                              void *owner, int *before, int *after)
 {
 	enum pg_result result = take_lock(pg, report, owner);
 	if (result == PG_OK)
@@ -187,7 +232,7 @@ enum pg_result ledger_migrate(struct pg *pg, const char *schema, migrate_report 
 	for (size_t i = 0; i < migration_count; i++) {
 		if (migrations[i].version <= *before)
 			continue;
-		result = apply(pg, &migrations[i]);
+		result = apply(pg, &migrations[i], lock_timeout_ms);
 		if (result != PG_OK)
 			return result;
 		*after = migrations[i].version;

@@ -43,10 +43,12 @@ typedef void migrate_report(void *owner, enum migrate_step step, int version, co
 /*
  * Brings the schema up to this binary's newest version, from nothing or any earlier one. *before,
  * *after: its versions. A schema that is newer stays as it is: *after > ledger_schema_newest().
+ * `lock_timeout_ms`: how long a migration may wait for a lock on a table, since whoever comes behind it waits, too;
+ * then PG_RETRY, and the reason names who holds it. The wait for another run of migrate has no limit.
  * After an error the migrations reported so far stay applied, and the next run goes on from there.
  */
-must_use enum pg_result ledger_migrate(struct pg *pg, const char *schema, migrate_report *report, void *owner,
-                                       int *before, int *after);
+must_use enum pg_result ledger_migrate(struct pg *pg, const char *schema, int lock_timeout_ms, migrate_report *report,
+                                       void *owner, int *before, int *after);
 
 /* Draws a new epoch: all workers forget what is in flight and restart by the start rule. */
 must_use enum pg_result ledger_draw_epoch(struct pg *pg, const char *because, char epoch[37]);

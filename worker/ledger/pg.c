@@ -38,10 +38,15 @@ int pg_backend(const struct pg *pg)
 	return pg->backend;
 }
 
+void pg_explain(struct pg *pg, const char *why)
+{
+	pg_one_line(pg->error, sizeof(pg->error), why);
+}
+
 enum pg_result pg_refuse(struct pg *pg, const char *why)
 {
 	pg->sqlstate[0] = '\0';
-	pg_one_line(pg->error, sizeof(pg->error), why);
+	pg_explain(pg, why);
 	return PG_UNUSABLE;
 }
 

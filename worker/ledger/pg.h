@@ -65,6 +65,8 @@ enum pg_result pg_refuse(struct pg *pg, const char *why);
 /* Behind a statement_timeout or lock_timeout, in no transaction: appends to `reason` whether others wait for a synchronous
  * standby, locks and all. */
 void pg_explain_timeout(struct pg *pg, char *reason, size_t size);
+/* Makes `why` the reason of the last result, where it can be told better than the server did. */
+void pg_explain(struct pg *pg, const char *why);
 /* False once the connection is known to be gone; such a pg is good for pg_close only. */
 bool pg_alive(const struct pg *pg);
 /* The backend's process id, for tests and logs. */
