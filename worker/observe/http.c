@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,6 +28,9 @@ enum {
 	GROUP_SIZE = 256, /* options: kafka.group, 255 */
 	HOST_SIZE = 256,
 	INPUT_BYTES_MAX = 2 * HTTP_HEAD_BYTES_MAX, /* what a connection may have unread, above the head's limit */
+	/* One that was cut keeps its place until evhttp has seen the end of the stream, in a turn or two of the loop. */
+	PLACES = 2 * HTTP_CONNECTIONS_MAX,
+	BACKLOG = 256, /* in the kernel, while nobody may be cut */
 	SWEEP_MS = 100,
 	ACCEPT_RETRY_MS = 1000,
 	METHODS_ALL = EVHTTP_REQ_GET | EVHTTP_REQ_POST | EVHTTP_REQ_HEAD | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
@@ -41,6 +45,8 @@ enum {
 struct connection {
 	struct bufferevent *stream; /* NULL: free */
 	int64_t opened_us;
+	bool answering; /* its request has come whole */
+	bool cut;       /* shut down by us */
 };
 
 static struct {
@@ -54,8 +60,9 @@ static struct {
 	struct evhttp *http;
 	struct evconnlistener *listener; /* owned by `http` once bound to it */
 	struct event *wake_event, *sweep_event, *retry_event;
-	struct connection connections[HTTP_CONNECTIONS_MAX];
-	int connection_count;
+	struct connection connections[PLACES];
+	int place_count; /* connections with a stream */
+	int open_count;  /* of them, those that are not cut: HTTP_CONNECTIONS_MAX at most */
 	struct buf body;
 } self;
 
@@ -129,6 +136,15 @@ static int answer(struct evhttp_request *request, bool read_only)
 	return status;
 }
 
+static void note_answering(struct evhttp_request *request)
+{
+	const struct bufferevent *stream = evhttp_connection_get_bufferevent(evhttp_request_get_connection(request));
+
+	for (struct connection *c = self.connections; c < self.connections + PLACES; c++)
+		if (c->stream == stream)
+			c->answering = true;
+}
+
 static void on_request(struct evhttp_request *request, void *argument)
 {
 	enum evhttp_cmd_type method = evhttp_request_get_command(request);
@@ -138,6 +154,7 @@ static void on_request(struct evhttp_request *request, void *argument)
 	(void)argument;
 
 	ENSURE(out != NULL);
+	note_answering(request);
 	int status = answer(request, head || method == EVHTTP_REQ_GET);
 	/* evhttp leaves the length out of answers to HEAD, where it has to be that of GET's. */
 	snprintf(length, sizeof(length), "%zu", self.body.len);
@@ -161,35 +178,86 @@ static bool is_let_go(struct bufferevent *stream)
 	return !on_read && !on_write && !on_event;
 }
 
+/* evhttp finds the end of the stream and lets go; a later sweep takes it. */
+static void cut(struct connection *c)
+{
+	shutdown(bufferevent_getfd(c->stream), SHUT_RDWR);
+	c->cut = true;
+	self.open_count--;
+}
+
 static void sweep(void)
 {
 	int64_t oldest_us = clock_mono_us() - (int64_t)HTTP_LIFE_S * 1000000;
 
-	for (struct connection *c = self.connections; c < self.connections + HTTP_CONNECTIONS_MAX; c++) {
+	for (struct connection *c = self.connections; c < self.connections + PLACES; c++) {
 		if (!c->stream)
 			continue;
 		if (is_let_go(c->stream)) {
 			bufferevent_decref(c->stream);
-			c->stream = NULL;
-			self.connection_count--;
-		} else if (c->opened_us < oldest_us) {
-			/* evhttp finds the end of the stream and lets go; a later sweep takes it. */
-			shutdown(bufferevent_getfd(c->stream), SHUT_RDWR);
+			self.open_count -= !c->cut;
+			self.place_count--;
+			*c = (struct connection){0};
+		} else if (!c->cut && c->opened_us < oldest_us) {
+			cut(c);
 		}
 	}
 }
 
+/* Bytes have come that evhttp has not looked at: they may make the head whole. */
+static bool has_unread(const struct connection *c)
+{
+	int unread = 0;
+	return ioctl(bufferevent_getfd(c->stream), FIONREAD, &unread) == 0 && unread > 0;
+}
+
+/* Returns: the oldest whose request is not whole, with nothing to be read that might make it so; else the oldest that
+ * does not take its answer; NULL: all have just come, and a turn of the loop tells. */
+static struct connection *find_victim(void)
+{
+	struct connection *victim = NULL;
+
+	for (struct connection *c = self.connections; c < self.connections + PLACES; c++) {
+		if (!c->stream || c->cut || (!c->answering && has_unread(c)))
+			continue;
+		if (!victim || c->answering < victim->answering ||
+		    (c->answering == victim->answering && c->opened_us < victim->opened_us))
+			victim = c;
+	}
+	return victim;
+}
+
+/* Probes are answered whatever other clients do: of the places one is kept free for whoever comes next. */
+static void keep_room(void)
+{
+	if (self.open_count + 1 < HTTP_CONNECTIONS_MAX)
+		return;
+	sweep();
+	struct connection *victim = self.open_count + 1 < HTTP_CONNECTIONS_MAX ? NULL : find_victim();
+	if (!victim)
+		return;
+	metric_add(victim->answering ? METRIC_HTTP_CUT_ANSWER : METRIC_HTTP_CUT_HEAD, 1);
+	LOG(LOG_WARN, "http connections at their limit: the slowest is closed", LOG_I("limit", HTTP_CONNECTIONS_MAX),
+	    LOG_S("waiting_for", victim->answering ? "its reader" : "its request"));
+	cut(victim);
+}
+
+static bool has_room(void)
+{
+	return self.open_count < HTTP_CONNECTIONS_MAX && self.place_count < PLACES;
+}
+
 static void on_sweep(evutil_socket_t fd, short what, void *argument)
 {
-	bool was_full = self.connection_count == HTTP_CONNECTIONS_MAX;
 	(void)fd;
 	(void)what;
 	(void)argument;
 
 	sweep();
-	if (self.connection_count > 0)
+	keep_room();
+	if (self.place_count > 0)
 		evtimer_add(self.sweep_event, &sweep_interval);
-	if (was_full && self.connection_count < HTTP_CONNECTIONS_MAX)
+	if (has_room())
 		evconnlistener_enable(self.listener);
 }
 
@@ -200,20 +268,19 @@ static struct bufferevent *on_accepted(struct event_base *base, void *argument)
 	struct connection *c = self.connections;
 	(void)argument;
 
-	ENSURE(stream != NULL && self.connection_count < HTTP_CONNECTIONS_MAX);
+	ENSURE(stream != NULL && has_room());
+	/* Before the new one takes its place, which has no callbacks yet, as if evhttp had let it go. */
+	keep_room();
 	while (c->stream)
 		c++;
 	bufferevent_incref(stream);
 	bufferevent_setwatermark(stream, EV_READ, 0, INPUT_BYTES_MAX);
-	if (self.connection_count++ == 0)
+	if (self.place_count++ == 0)
 		evtimer_add(self.sweep_event, &sweep_interval);
-	if (self.connection_count == HTTP_CONNECTIONS_MAX)
-		sweep(); /* without the new one, which has no callbacks yet */
+	self.open_count++;
 	*c = (struct connection){.stream = stream, .opened_us = clock_mono_us()};
-	if (self.connection_count == HTTP_CONNECTIONS_MAX) {
-		evconnlistener_disable(self.listener);
-		LOG(LOG_WARN, "http connections at their limit", LOG_I("limit", HTTP_CONNECTIONS_MAX));
-	}
+	if (!has_room())
+		evconnlistener_disable(self.listener); /* until the next sweep */
 	return stream;
 }
 
@@ -234,7 +301,7 @@ static void on_retry(evutil_socket_t fd, short what, void *argument)
 	(void)fd;
 	(void)what;
 	(void)argument;
-	if (self.connection_count < HTTP_CONNECTIONS_MAX)
+	if (has_room())
 		evconnlistener_enable(self.listener);
 }
 
@@ -272,7 +339,7 @@ static enum http_result bind_listener(const char *listen, char *error, size_t er
 	}
 	errno = 0;
 	for (const struct addrinfo *a = found; a && !self.listener; a = a->ai_next)
-		self.listener = evconnlistener_new_bind(self.base, NULL, NULL, flags, HTTP_CONNECTIONS_MAX, a->ai_addr,
+		self.listener = evconnlistener_new_bind(self.base, NULL, NULL, flags, BACKLOG, a->ai_addr,
 							(int)a->ai_addrlen);
 	int bind_errno = errno;
 	freeaddrinfo(found);
@@ -361,7 +428,7 @@ void http_stop(void)
 	thread_join(self.thread);
 
 	evhttp_free(self.http); /* the listener and evhttp's side of the connections, too */
-	for (int i = 0; i < HTTP_CONNECTIONS_MAX; i++)
+	for (int i = 0; i < PLACES; i++)
 		if (self.connections[i].stream)
 			bufferevent_decref(self.connections[i].stream);
 	event_free(self.wake_event);
@@ -371,6 +438,6 @@ void http_stop(void)
 	close(self.wake);
 	buf_release(&self.body);
 	memset(self.connections, 0, sizeof(self.connections));
-	self.connection_count = 0;
+	self.place_count = self.open_count = 0;
 	self.running = false;
 }

@@ -8,8 +8,9 @@
  *     http_stop();
  *
  * GET and HEAD only. A connection carries one request and lives HTTP_LIFE_S at most, whatever it sends or reads;
- * request heads over HTTP_HEAD_BYTES_MAX and bodies are refused; beyond HTTP_CONNECTIONS_MAX connections new
- * ones wait in the kernel's queue [I8]. http.c is the only file that knows libevent.
+ * request heads over HTTP_HEAD_BYTES_MAX and bodies are refused. HTTP_CONNECTIONS_MAX connections at a time [I8]: for
+ * the next one the slowest is closed, the oldest without a whole request first, then the oldest that does not read its
+ * answer, so that a crowd of slow clients keeps no probe from being answered. http.c is the only file that knows libevent.
  * Thread: start and stop from one, the port from any.
  */
 #ifndef WORKER_OBSERVE_HTTP_H

@@ -92,6 +92,8 @@ void metrics_read_tally(struct tally *sum);
 	X(REDIS_MARK_FAILED, "redis_requests_total", "counter", "op=\"mark\",result=\"failed\"", "Requests to Redis by operation and result.") \
 	X(UNKNOWN_CODES, "unknown_code_deferrals_total", "counter", "", "Records deferred since their order's row holds a code that this version does not know.") \
 	X(UNKNOWN_MEMBERS, "unknown_members_total", "counter", "", "Members of events that the schema does not know.") \
+	X(HTTP_CUT_HEAD, "http_connections_cut_total", "counter", "waiting_for=\"request\"", "Slow HTTP connections closed to make room for another.") \
+	X(HTTP_CUT_ANSWER, "http_connections_cut_total", "counter", "waiting_for=\"reader\"", "Slow HTTP connections closed to make room for another.") \
 	X(LOG_SUPPRESSED, "log_lines_suppressed_total", "counter", "", "Log lines held back by the rate limit.")
 
 enum metric {
