@@ -4,6 +4,7 @@
 #include "common/clock.h"
 #include "tests/lib/private_postgres.c"
 #include "worker/ledger/pg_internal.h"
+#include "worker/observe/health.h"
 
 #include <check.h>
 
@@ -39,6 +40,22 @@ static void check_text(struct pg *pg, const char *sql, const struct pg_params *p
 	ck_assert_msg(slice_equal(got, slice_of(wanted)), "%s: got '%.*s', wanted '%s'", sql, (int)got.len, got.data, wanted);
 	pg_rows_free(rows);
 }
+
+/* Statements of a transaction may each take all the time that they have: a wait for one is a sign of life. */
+START_TEST(test_pg__each_wait_for_an_answer_is_a_heartbeat)
+{
+	struct pg *pg = open_session(false);
+	struct buf why = BUF_INIT;
+	struct heart *h = heart_start("worker-0", 60 * INT64_C(1000000), 0);
+	ck_assert(!health_live(clock_mono_us() + 120 * INT64_C(1000000), &why));
+	check_text(pg, "SELECT 1", NULL, "1");
+	buf_clear(&why);
+	ck_assert_msg(health_live(clock_mono_us(), &why), "%s", buf_slice(&why).data);
+	heart_stop(h);
+	buf_release(&why);
+	pg_close(pg);
+}
+END_TEST
 
 /* ---- parameters and results ---- */
 
@@ -636,6 +653,7 @@ int main(void)
 	Suite *suite = suite_create("pg");
 	TCase *c = tcase_create("pg");
 	tcase_set_timeout(c, 60);
+	tcase_add_test(c, test_pg__each_wait_for_an_answer_is_a_heartbeat);
 	tcase_add_test(c, test_pg__parameters_arrive_as_they_were_put);
 	tcase_add_test(c, test_pg__sums_arrive_as_numeric);
 	tcase_add_test(c, test_pg__rows_read_every_type);

@@ -214,6 +214,8 @@ void client_freeze(struct process *p, int64_t until_us);
 void client_fail(struct process *p); /* one of its clients, for good */
 void client_died(struct process *p);
 void client_wake_all(void);
+/* Whether each of its clients has what the group gave it last, and has not given it back. */
+bool client_holds_assignments(const struct process *p);
 void client_brokers_away(int64_t until_us);
 
 /* ---- database: sim_store.c ---- */

@@ -66,6 +66,7 @@ struct kafka_consumer {
 	struct group_event *first, *last; /* rebalance events to deliver */
 	struct answer *answers, *last_answer;
 	bool release_due;
+	bool given; /* an assignment, if an empty one, and not all of it is released */
 	bool fatal;
 	struct group_event *current;
 	int turn; /* partition of the last record */
@@ -429,6 +430,14 @@ void client_died(struct process *p)
 	}
 }
 
+bool client_holds_assignments(const struct process *p)
+{
+	for (int i = 0; i < client_count; i++)
+		if (clients[i]->process == p && clients[i]->alive && !clients[i]->given)
+			return false;
+	return true;
+}
+
 /* ---- the member's side ---- */
 
 int kafka_consumer_open(const struct kafka_settings *s, const char *const *topics, size_t topic_count,
@@ -489,6 +498,7 @@ static bool deliver_rebalance(struct kafka_consumer *c, struct kafka_event *to)
 		c->release_due = true;
 		return true;
 	}
+	c->given = true;
 	for (size_t i = 0; i < e->count; i++) {
 		struct slot *s = slot_of(c, &e->partitions[i]);
 		if (s->assigned)
@@ -623,6 +633,9 @@ void kafka_consumer_release(struct kafka_consumer *c, const struct kafka_partiti
 		s->wanted = s->paused = s->assigned = s->may_commit = false;
 		s->revocations--;
 	}
+	c->given = false;
+	EACH_SLOT(c, s, t, p)
+	c->given |= s->assigned;
 	if (has_unreleased(c))
 		return;
 	if (!c->member && c->knows)

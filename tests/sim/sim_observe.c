@@ -79,14 +79,21 @@ void heart_beat(struct heart *h, int64_t now_us)
 	sim_point();
 }
 
+/* Within a turn: the silence that the schedule makes is judged at its end. */
+void heart_beat_own(void)
+{
+}
+
 void heart_stop(struct heart *h)
 {
 	free(h);
 }
 
+/* Ready without an assignment: nothing is consumed, and nobody looks [I11]. */
 void health_set(enum health_condition condition, bool value)
 {
-	(void)condition, (void)value;
+	if (condition == HEALTH_JOINED && value && !client_holds_assignments(sim_process()))
+		sim_fail("said to be in the group after its assignment was given back");
 }
 
 /* ---- lag.h ---- */

@@ -1,5 +1,7 @@
 #include "worker/observe/health.h"
 
+#include "common/clock.h"
+#include "common/thread.h"
 #include "worker/observe/metrics.h"
 
 #include <check.h>
@@ -88,6 +90,28 @@ START_TEST(test_health__a_thread_that_left_properly_is_not_missed)
 	ck_assert(health_live(100 * SECOND, &why));
 	heart_stop(a);
 	heart_stop(b);
+	buf_release(&why);
+}
+END_TEST
+
+static void *beat_own(void *argument)
+{
+	heart_beat_own(); /* this thread has none */
+	return argument;
+}
+
+START_TEST(test_health__own_heart_is_the_thread_s)
+{
+	struct buf why = BUF_INIT;
+	struct heart *h = heart_start("worker-0", SECOND, clock_mono_us() - 10 * SECOND);
+	thread_join(thread_start("other", beat_own, NULL));
+	ck_assert(!health_live(clock_mono_us(), &why));
+	heart_beat_own();
+	ck_assert(health_live(clock_mono_us(), &why));
+	heart_stop(h);
+	heart_beat_own();
+	h = heart_start("worker-1", SECOND, clock_mono_us());
+	heart_stop(h);
 	buf_release(&why);
 }
 END_TEST
@@ -194,6 +218,7 @@ int main(void)
 	tcase_add_test(tc, test_health__starting_counts_as_a_beat);
 	tcase_add_test(tc, test_health__only_the_silent_are_named);
 	tcase_add_test(tc, test_health__a_thread_that_left_properly_is_not_missed);
+	tcase_add_test(tc, test_health__own_heart_is_the_thread_s);
 	tcase_add_test(tc, test_health__there_is_room_for_all_threads);
 	tcase_add_loop_test(tc, test_health__readiness_table, 0, ROWS(ready_rows));
 	tcase_add_test(tc, test_health__ready_follows_conditions_and_dependencies);

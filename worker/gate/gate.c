@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "common/thread.h"
 #include "worker/gate/internal.h"
+#include "worker/observe/health.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,6 +188,7 @@ bool gate_begin(struct gate *g, enum metric failed)
 	if (turn == OUTAGE_SKIP)
 		return false;
 	g->prober = turn == OUTAGE_PROBE;
+	heart_beat_own();
 
 	/* A connection that was closed while it was idle (a restart, a server's timeout) is no outage yet. */
 	if (g->redis && (g->prober || !redis_alive(g->redis)))

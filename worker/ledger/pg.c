@@ -10,6 +10,7 @@
 
 #include "common/clock.h"
 #include "worker/ledger/pg_internal.h"
+#include "worker/observe/health.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -86,6 +87,7 @@ static int poll_until(const struct pg *pg, short events, int64_t deadline_us)
 /* Waits for the server once: sends what waits to be sent, takes in what has come. */
 static enum pg_result exchange(struct pg *pg, short events, int64_t deadline_us)
 {
+	heart_beat_own();
 	int ready = poll_until(pg, events, deadline_us);
 	if (ready < 0)
 		return lost(pg, "poll failed on the connection to PostgreSQL");

@@ -1,5 +1,6 @@
 #include "worker/observe/health.h"
 
+#include "common/clock.h"
 #include "common/ensure.h"
 #include "common/thread.h"
 #include "worker/observe/metrics.h"
@@ -18,6 +19,8 @@ struct heart {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct heart hearts[HEARTS_MAX];
 
+static _Thread_local struct heart *own;
+
 static _Atomic bool conditions[HEALTH_CONDITION_COUNT];
 
 struct heart *heart_start(const char *name, int64_t limit_us, int64_t now_us)
@@ -35,6 +38,7 @@ struct heart *heart_start(const char *name, int64_t limit_us, int64_t now_us)
 	h->limit_us = limit_us;
 	atomic_store_explicit(&h->beat_us, now_us, memory_order_relaxed);
 	mutex_unlock(&lock);
+	own = h;
 	return h;
 }
 
@@ -43,8 +47,16 @@ void heart_beat(struct heart *h, int64_t now_us)
 	atomic_store_explicit(&h->beat_us, now_us, memory_order_relaxed);
 }
 
+void heart_beat_own(void)
+{
+	if (own)
+		heart_beat(own, clock_mono_us());
+}
+
 void heart_stop(struct heart *h)
 {
+	if (own == h)
+		own = NULL;
 	mutex_lock(&lock);
 	h->name[0] = '\0';
 	mutex_unlock(&lock);

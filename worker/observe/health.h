@@ -31,6 +31,9 @@ struct heart;
 struct heart *heart_start(const char *name, int64_t limit_us, int64_t now_us);
 /* Takes no lock. */
 void heart_beat(struct heart *h, int64_t now_us);
+/* The same now, of the heart that the calling thread started, if it did: for waits deep in a call, each within a bound of
+ * its own, whose sum has none. Takes no lock. */
+void heart_beat_own(void);
 void heart_stop(struct heart *h);
 
 /* Returns: whether every heart has beaten within its limit; appends the others to `why`, a line each. */
@@ -40,7 +43,8 @@ bool health_live(int64_t now_us, struct buf *why);
 enum health_condition {
 	HEALTH_STARTED,     /* everything is built and running; main sets it last */
 	HEALTH_SCHEMA_FITS, /* the database has a schema that this binary can work with */
-	HEALTH_JOINED,      /* the group has given an assignment, if an empty one */
+	HEALTH_JOINED,      /* each consumer holds an assignment of the group, if an empty one: not from the loss or the
+			     * return of the last to the next */
 	HEALTH_STOPPING,    /* a signal to leave has come */
 	HEALTH_CONDITION_COUNT
 };

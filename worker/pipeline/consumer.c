@@ -21,9 +21,6 @@ enum {
 	READ_AGAIN_US = 1000000, /* what could not be read */
 };
 
-/* A turn of the loop waits for one poll, and asks Kafka for little else; a thread silent for longer is wedged. */
-#define CONSUMER_SILENCE_US (60 * INT64_C(1000000))
-
 /* ---- the inbox ---- */
 
 void consumer_return(struct consumer *c, struct record_list *list)
@@ -360,7 +357,7 @@ static void *run(void *argument)
 	struct consumer *c = argument;
 	char name[16];
 	snprintf(name, sizeof(name), "consumer-%u", (unsigned)c->index % 1000);
-	c->heart = heart_start(name, CONSUMER_SILENCE_US, clock_mono_us());
+	c->heart = heart_start(name, c->settings.silence_us, clock_mono_us());
 	struct kafka_event event;
 	while (!is_over(c) && !atomic_load(&c->fatal)) {
 		int64_t now_us = clock_mono_us();

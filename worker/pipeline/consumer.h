@@ -31,6 +31,7 @@ struct consumer_settings {
 	struct outbox *outbox;
 	struct keeper *keeper;
 	struct history_alarm *alarm;
+	int64_t silence_us; /* silence.h */
 };
 
 /* Opens the client and starts the thread. `index`: below METRICS_CONSUMERS_MAX. Returns: 0; -1 and one
@@ -62,7 +63,7 @@ bool consumer_is_waiting(const struct consumer *c);
 
 /* Its client's fatal error, or NULL. Thread: any. */
 const char *consumer_fatal(const struct consumer *c);
-/* Whether the group has given it an assignment since the start. Thread: any. */
+/* Whether it holds an assignment of the group, if an empty one; not while none is left of it. Thread: any. */
 bool consumer_joined(const struct consumer *c);
 /* The thread has left: drained or not. Thread: any. */
 bool consumer_has_left(const struct consumer *c);

@@ -45,9 +45,6 @@ struct outage {
 	bool away;            /* nothing can be asked; else the statement was refused */
 };
 
-/* Its longest silence is one question: connection attempts, statements, Kafka's timeouts a partition. */
-#define KEEPER_SILENCE_US (300 * INT64_C(1000000))
-
 struct keeper {
 	struct keeper_settings settings;
 	pthread_t thread;
@@ -201,6 +198,7 @@ static size_t ask_kafka(struct keeper *k, struct keeper_job *job, struct kafka_c
 		struct keeper_entry *e = &job->entries[i];
 		const struct partition *p = e->partition;
 		struct store_assignment *a = &assignments[count];
+		heart_beat_own();
 		*a = (struct store_assignment){.topic = p->topic, .partition = p->partition, .proven_about = e->print};
 		a->facts.proof = e->proof;
 		a->facts.progress_before = e->progress_before;
@@ -391,7 +389,7 @@ static void on_overdue(void *owner, const char *why)
 static void *run(void *argument)
 {
 	struct keeper *k = argument;
-	k->heart = heart_start("keeper", KEEPER_SILENCE_US, clock_mono_us());
+	k->heart = heart_start("keeper", k->settings.silence_us, clock_mono_us());
 	struct keeper_job *job = NULL;
 	while (next_job(k, &job)) {
 		heart_beat(k->heart, clock_mono_us());

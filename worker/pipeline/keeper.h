@@ -22,6 +22,7 @@ struct keeper_settings {
 	int rules_poll_ms;
 	int member_lives_ms; /* of the group, see store_renew_member */
 	struct history_alarm *alarm;
+	int64_t silence_us; /* silence.h */
 };
 
 enum keeper_question { KEEPER_ASSIGN, KEEPER_PROGRESS };

@@ -21,8 +21,6 @@ enum {
 	RETRY_MAX_MS = 5000,
 };
 
-#define OUTBOX_SILENCE_US (60 * INT64_C(1000000))
-
 struct outbox {
 	struct outbox_settings settings;
 	pthread_t thread;
@@ -235,7 +233,7 @@ static bool is_over(struct outbox *o)
 static void *run(void *argument)
 {
 	struct outbox *o = argument;
-	struct heart *heart = heart_start("outbox", OUTBOX_SILENCE_US, clock_mono_us());
+	struct heart *heart = heart_start("outbox", o->settings.silence_us, clock_mono_us());
 	kafka_producer_learn(o->producer, o->settings.dlq_topic, LEARN_MS);
 	kafka_producer_learn(o->producer, o->settings.deferred_topic, LEARN_MS);
 	while (!is_over(o)) {

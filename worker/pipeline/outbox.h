@@ -20,6 +20,7 @@ struct outbox_settings {
 	const char *worker_name; /* dw_worker */
 	int64_t defer_ms;
 	struct dispatch *dispatch; /* for deferrals that can't be copied */
+	int64_t silence_us; /* silence.h */
 };
 
 struct outbox;

@@ -6,6 +6,7 @@
 #include "worker/observe/lag.h"
 #include "worker/pipeline/consumer.h"
 #include "worker/pipeline/pool.h"
+#include "worker/pipeline/silence.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +56,8 @@ static int start_outbox(struct pipeline *p, char *error, size_t error_size)
 	                                         .deferred_topic = p->options->kafka_deferred_topic,
 	                                         .worker_name = p->worker_name,
 	                                         .defer_ms = p->options->rate_defer_ms,
-	                                         .dispatch = p->dispatch};
+	                                         .dispatch = p->dispatch,
+	                                         .silence_us = silences_by(p->options).outbox_us};
 	return outbox_start(&settings, &p->outbox, error, error_size);
 }
 
@@ -67,7 +69,8 @@ static int start_keeper(struct pipeline *p, char *error, size_t error_size)
 	                                         .group = p->options->kafka_group,
 	                                         .rules_poll_ms = (int)p->options->rules_poll_ms,
 	                                         .member_lives_ms = kafka_membership_ms(&p->options->kafka),
-	                                         .alarm = &p->alarm};
+	                                         .alarm = &p->alarm,
+	                                         .silence_us = silences_by(p->options).keeper_us};
 	return keeper_start(&settings, &p->keeper, error, error_size);
 }
 
@@ -83,7 +86,8 @@ static void start_pool(struct pipeline *p, const uint8_t digest_key[16])
 	                                 .dispatch = p->dispatch,
 	                                 .outbox = p->outbox,
 	                                 .keeper = p->keeper,
-	                                 .alarm = &p->alarm};
+	                                 .alarm = &p->alarm,
+	                                 .silence_us = silences_by(p->options).worker_us};
 	memcpy(settings.digest_key, digest_key, sizeof(settings.digest_key));
 	p->pool = pool_start(&settings);
 }
@@ -101,7 +105,8 @@ static int start_consumers(struct pipeline *p, char *error, size_t error_size)
 	                                           .dispatch = p->dispatch,
 	                                           .outbox = p->outbox,
 	                                           .keeper = p->keeper,
-	                                           .alarm = &p->alarm};
+	                                           .alarm = &p->alarm,
+	                                           .silence_us = silences_by(p->options).consumer_us};
 	p->consumers = calloc((size_t)p->options->consumers, sizeof(struct consumer *));
 	ENSURE(p->consumers);
 	for (int i = 0; i < p->options->consumers; i++) {

@@ -28,9 +28,6 @@ enum {
  */
 #define UNKNOWN_CODES_OVER_US (3600 * INT64_C(1000000))
 
-/* A turn's longest silence: the statements of one transaction, each up to its timeout. */
-#define WORKER_SILENCE_US (300 * INT64_C(1000000))
-
 struct worker {
 	struct pool *pool;
 	size_t index;
@@ -394,7 +391,7 @@ static void *run(void *argument)
 	struct batch *b = &w->batch;
 	char name[16];
 	snprintf(name, sizeof(name), "worker-%u", (unsigned)w->index % 1000);
-	w->heart = heart_start(name, WORKER_SILENCE_US, clock_mono_us());
+	w->heart = heart_start(name, w->pool->settings.silence_us, clock_mono_us());
 	while (take(w, b)) {
 		int64_t now = clock_mono_us();
 		heart_beat(w->heart, now);

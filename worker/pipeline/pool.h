@@ -31,6 +31,7 @@ struct pool_settings {
 	struct outbox *outbox;
 	struct keeper *keeper;
 	struct history_alarm *alarm;
+	int64_t silence_us; /* silence.h */
 };
 
 struct pool;

@@ -264,6 +264,9 @@ static void remember_leaving(struct consumer *c, const struct kafka_partition *p
 
 static void let_go(struct consumer *c)
 {
+	/* Until the next assignment: what takes that long, or never comes, is nothing to be ready with. */
+	if (rebalance_is_over(c))
+		atomic_store(&c->joined, false);
 	kafka_consumer_release(c->kafka, c->leaving.partitions, c->leaving.count);
 	free(c->leaving.partitions);
 	c->leaving = (struct leaving){0};
