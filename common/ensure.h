@@ -11,6 +11,9 @@
  * memory). Call once in main, before threads. */
 void ensure_speaking_aborts(void);
 
+/* What is to be done before a failed ENSURE ends the process, within a bounded time and without a lock; NULL: nothing. */
+void ensure_before_abort(void (*prepare)(void));
+
 _Noreturn void ensure_failed(const char *condition, const char *file, int line);
 
 #define ENSURE(condition) \

@@ -9,7 +9,9 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +22,7 @@ enum {
 	KEYS_MAX = 512,        /* more than there are LOG lines in the source; a power of 2 */
 	PER_SECOND_MAX = 10,
 	PER_SECOND_MAX_DEBUG = 1000,
+	LAST_WORDS_MS = 1000, /* what a dying process waits for stderr */
 };
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
@@ -37,8 +40,22 @@ static _Atomic enum log_level threshold = LOG_INFO;
 static _Atomic enum log_format output = LOG_LOGFMT;
 static _Atomic uint64_t suppressed_total;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards keys, and one write at a time */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards keys, the writer, and one write at a time */
 static struct key keys[KEYS_MAX];
+
+/* What log_start has begun. The thread takes from the front of the ring, whole lines as far as they fit a piece. */
+static struct {
+	bool running;
+	bool stopping;
+	pthread_t thread;
+	pthread_cond_t filled;  /* for the thread: bytes, or the end */
+	pthread_cond_t written; /* for log_stop: `idle` */
+	char *ring;
+	size_t size, from, len;
+	uint64_t dropped;  /* since the last line that said so */
+	_Atomic bool idle; /* nothing in the ring, nothing in the thread's hands */
+	_Atomic uint64_t dropped_total;
+} writer;
 
 struct line {
 	char data[LINE_BYTES_MAX];
@@ -242,18 +259,180 @@ static void put_time(struct line *line, int64_t wall_us)
 	put_field(line, &LOG_S("ts", text));
 }
 
-/* A log that cannot be written has nowhere to complain; the line is lost. */
-static void write_line(const struct line *line)
+/* A log that cannot be written has nowhere to complain; the text is lost. */
+static void write_whole(const char *data, size_t len)
 {
 	size_t done = 0;
 
-	mutex_lock(&lock);
-	while (done < line->len) {
-		ssize_t n = write(STDERR_FILENO, line->data + done, line->len - done);
+	while (done < len) {
+		ssize_t n = write(STDERR_FILENO, data + done, len - done);
 		if (n > 0)
 			done += (size_t)n;
+		else if (errno == EAGAIN) /* somebody else's open file, too, who does not want to wait */
+			poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, -1);
 		else if (errno != EINTR)
 			break;
+	}
+}
+
+/* ---- the writer ---- */
+
+/* Lock: held. Returns: whether it fits. */
+static bool append(const char *data, size_t len)
+{
+	if (len > writer.size - writer.len)
+		return false;
+	size_t at = (writer.from + writer.len) % writer.size;
+	size_t first = len < writer.size - at ? len : writer.size - at;
+	memcpy(writer.ring + at, data, first);
+	memcpy(writer.ring, data + first, len - first);
+	writer.len += len;
+	atomic_store(&writer.idle, false);
+	return true;
+}
+
+static void begin_line(struct line *line, enum log_level level, const char *message)
+{
+	line->len = 0;
+	line->max = LINE_BYTES_MAX - TAIL_BYTES;
+	line->full = line->cut = false;
+	line->format = atomic_load_explicit(&output, memory_order_relaxed);
+	put_time(line, clock_wall_us());
+	put_field(line, &LOG_S("level", level_names[level]));
+	put_field(line, &LOG_S("msg", message));
+}
+
+static void end_line(struct line *line)
+{
+	put_text(line, line->format == LOG_JSON ? "}\n" : "\n");
+}
+
+/* Lock: held. Says in its place what is missing there. Returns: false while there is no room to. */
+static bool own_up(void)
+{
+	struct line line;
+
+	if (writer.dropped == 0)
+		return true;
+	begin_line(&line, LOG_WARN, "log lines dropped: stderr did not take them");
+	put_field(&line, &LOG_I("lines", writer.dropped));
+	end_line(&line);
+	if (!append(line.data, line.len))
+		return false;
+	writer.dropped = 0;
+	return true;
+}
+
+/* Lock: held. Takes up to `size` bytes from the front, to the end of a line if there is one. Returns: how many. */
+static size_t take_piece(char *out, size_t size)
+{
+	size_t len = writer.len < size ? writer.len : size;
+	size_t first = len < writer.size - writer.from ? len : writer.size - writer.from;
+
+	memcpy(out, writer.ring + writer.from, first);
+	memcpy(out + first, writer.ring, len - first);
+	const char *end = len < writer.len ? memrchr(out, '\n', len) : NULL;
+	if (end)
+		len = (size_t)(end + 1 - out);
+	writer.from = (writer.from + len) % writer.size;
+	writer.len -= len;
+	return len;
+}
+
+static void *write_lines(void *unused)
+{
+	char piece[LINE_BYTES_MAX];
+	(void)unused;
+
+	mutex_lock(&lock);
+	for (;;) {
+		if (writer.len == 0)
+			(void)own_up(); /* there is room for that */
+		if (writer.len > 0) {
+			size_t len = take_piece(piece, sizeof(piece));
+			mutex_unlock(&lock);
+			write_whole(piece, len);
+			mutex_lock(&lock);
+			continue;
+		}
+		atomic_store(&writer.idle, true);
+		cond_signal(&writer.written);
+		if (writer.stopping)
+			break;
+		cond_wait(&writer.filled, &lock);
+	}
+	mutex_unlock(&lock);
+	return NULL;
+}
+
+/* Takes no lock: whoever dies may hold it. */
+static void await_last_words(void)
+{
+	for (int ms = 0; ms < LAST_WORDS_MS && !atomic_load(&writer.idle); ms++)
+		poll(NULL, 0, 1);
+}
+
+void log_start(size_t buffer_bytes)
+{
+	ENSURE(!writer.running && buffer_bytes >= LINE_BYTES_MAX);
+	writer.ring = malloc(buffer_bytes);
+	ENSURE(writer.ring != NULL);
+	writer.size = buffer_bytes;
+	writer.from = writer.len = 0;
+	writer.stopping = false;
+	atomic_store(&writer.idle, true);
+	cond_init(&writer.filled);
+	cond_init(&writer.written);
+	ensure_before_abort(await_last_words);
+	mutex_lock(&lock);
+	writer.running = true;
+	mutex_unlock(&lock);
+	writer.thread = thread_start("log", write_lines, NULL);
+}
+
+void log_stop(int timeout_ms)
+{
+	int64_t deadline_us = clock_mono_us() + (int64_t)timeout_ms * 1000;
+
+	mutex_lock(&lock);
+	if (!writer.running || writer.stopping) {
+		mutex_unlock(&lock);
+		return;
+	}
+	writer.stopping = true;
+	cond_signal(&writer.filled);
+	while (!atomic_load(&writer.idle))
+		if (!cond_wait_until(&writer.written, &lock, deadline_us))
+			break;
+	bool written = atomic_load(&writer.idle);
+	/* Whoever logs from now on writes at once, or, behind a thread that is held up, never. */
+	writer.running = !written;
+	mutex_unlock(&lock);
+	if (!written)
+		return;
+	ensure_before_abort(NULL);
+	thread_join(writer.thread);
+	cond_destroy(&writer.filled);
+	cond_destroy(&writer.written);
+	free(writer.ring);
+	writer.ring = NULL;
+}
+
+uint64_t log_dropped_total(void)
+{
+	return atomic_load_explicit(&writer.dropped_total, memory_order_relaxed);
+}
+
+void log_text(struct slice text)
+{
+	mutex_lock(&lock);
+	if (!writer.running) {
+		write_whole(text.data, text.len);
+	} else if (own_up() && append(text.data, text.len)) {
+		cond_signal(&writer.filled);
+	} else {
+		writer.dropped++;
+		atomic_fetch_add_explicit(&writer.dropped_total, 1, memory_order_relaxed);
 	}
 	mutex_unlock(&lock);
 }
@@ -266,14 +445,7 @@ void log_write(enum log_level level, const char *message, const struct log_field
 	if (!admit(message, clock_mono_us(), &suppressed))
 		return;
 	struct line line;
-	line.len = 0;
-	line.max = LINE_BYTES_MAX - TAIL_BYTES;
-	line.full = line.cut = false;
-	line.format = atomic_load_explicit(&output, memory_order_relaxed);
-
-	put_time(&line, clock_wall_us());
-	put_field(&line, &LOG_S("level", level_names[level]));
-	put_field(&line, &LOG_S("msg", message));
+	begin_line(&line, level, message);
 	for (const struct log_field *field = fields; field->name; field++)
 		put_field(&line, field);
 	line.max = LINE_BYTES_MAX;
@@ -281,7 +453,7 @@ void log_write(enum log_level level, const char *message, const struct log_field
 		put_field(&line, &LOG_I("suppressed", suppressed));
 	if (line.cut)
 		put_field(&line, &LOG_I("cut", 1));
-	put_text(&line, line.format == LOG_JSON ? "}\n" : "\n");
-	write_line(&line);
+	end_line(&line);
+	log_text((struct slice){line.data, line.len});
 	errno = saved_errno;
 }

@@ -8,13 +8,18 @@
  * field is formatted. Lines with the same message beyond 10 in a second (1,000 with the level at `debug`) are
  * counted and reported as suppressed with the next one that passes.
  * Texts beyond 1 KiB are cut, a line ends at 4 KiB; what that cost shows as cut=1.
- * Thread: any. Lock: one of its own, held for one write(2).
+ *
+ * Between log_start and log_stop nobody waits for stderr but a thread made for it: lines go to a buffer, and those that
+ * find it full are dropped and counted, which a line says when there is room again. Without log_start, as in commands
+ * that end by themselves, a line is written at once.
+ * Thread: any. Lock: one of its own, held for a copy; without log_start for one write(2).
  */
 #ifndef COMMON_LOG_H
 #define COMMON_LOG_H
 
 #include "common/slice.h"
 
+#include <stddef.h>
 #include <stdint.h>
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
@@ -46,6 +51,16 @@ struct log_field {
 void log_setup(enum log_format format, enum log_level level);
 bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *message, const struct log_field *fields);
+
+/* Starts the thread that writes, with room for `buffer_bytes` (at least one line) that stderr does not take yet. */
+void log_start(size_t buffer_bytes);
+/* Waits up to `timeout_ms` for stderr to take what is buffered, and ends the thread; one that is held up for longer is left
+ * behind, and drops what comes. Does nothing when not started. */
+void log_stop(int timeout_ms);
+/* Text that is no line of the log, whole with its newline, in its place among them. */
+void log_text(struct slice text);
+/* Lines, and texts, that found the buffer full since the start. */
+uint64_t log_dropped_total(void);
 
 /* Lines that the limit has held back since the start. */
 uint64_t log_suppressed_total(void);

@@ -59,7 +59,8 @@
 	X(MILLIS, lag_interval_ms, "lag.interval_ms", "5000", 100, 600000, "ms", "time between looks at the ends of the log") \
 	X(SECONDS, shutdown_timeout_s, "shutdown.timeout", "25", 1, 3600, "s", "limit for a clean leave") \
 	X(CHOICE, log_format, "log.format", "logfmt", 0, 0, "logfmt|json", "format of log lines") \
-	X(CHOICE, log_level, "log.level", "info", 0, 0, "error|warn|info|debug", "least level that is logged")
+	X(CHOICE, log_level, "log.level", "info", 0, 0, "error|warn|info|debug", "least level that is logged") \
+	X(BYTES, log_buffer_bytes, "log.buffer", "256k", 4096, 67108864, "bytes", "log lines of `run` that stderr does not take yet; beyond it lines are dropped and counted")
 
 struct options {
 #define OPTION_FIELD_TEXT(field) const char *field

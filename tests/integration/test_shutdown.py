@@ -3,6 +3,8 @@ How `run` ends [I12]: what was taken is settled and committed, the group is left
 there; when that can't be had in time, it leaves all the same and says so with its exit code.
 """
 
+import fcntl
+import os
 import signal
 import time
 import unittest
@@ -10,6 +12,8 @@ import unittest
 from stack import Scene, shared, wait_until
 from stack.events import BASE_RULES, ledger_totals
 from stack.load import Load
+from stack.process import accepts, free_port
+from stack.worker import binary, environment
 
 CLOSED = "127.0.0.1:1"  # nobody listens there
 
@@ -165,6 +169,63 @@ class ShutdownTest(unittest.TestCase):
         with open("/proc/net/tcp", encoding="ascii") as table:
             rows = [line.split() for line in table][1:]
         return sum(int(row[4].partition(":")[2], 16) for row in rows if int(row[1].rpartition(":")[2], 16) == port)
+
+    # a log that nobody reads
+
+    def start_unread(self, scene, name, **options):
+        """A worker whose stderr is a pipe of a page that is full from the start. Returns it and the reader's end."""
+        path = os.path.join(scene.stack.folder, f"{scene.name}-{name}.fifo")
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+        try:
+            while True:
+                os.write(reader, b"x" * 64)
+        except BlockingIOError:
+            pass
+        port = free_port()
+        worker = scene.worker(**{"http.listen": f"127.0.0.1:{port}", **options})
+        self.addCleanup(worker.process.end)
+        worker.process.launch(["sh", "-c", 'exec "$@" 2>' + path, "sh", binary(), "run"], env=environment(worker.options))
+        worker.port = port
+        wait_until(lambda: accepts(port), 20, f"{name} does not serve HTTP")
+        return worker, reader
+
+    def read_log(self, reader, words):
+        """Reads on until `words` have come. Returns what was read."""
+        heard = bytearray()
+        def look():
+            try:
+                heard.extend(os.read(reader, 65536))
+            except BlockingIOError:
+                pass
+            return words.encode() in heard
+        wait_until(look, 20, lambda: f"no {words!r} in {heard.decode()}", every_s=0.005)
+        return heard.decode()
+
+    def test_shutdown__a_stalled_stderr_holds_up_neither_work_nor_the_leave(self):
+        scene = Scene(shared(), partitions=16, **{"log.level": "debug", "log.buffer": "4k"})
+        scene.apply_rules(BASE_RULES)
+        load = Load(scene)
+        load.send(300)
+        worker, reader = self.start_unread(scene, "unread")
+        worker.wait_ready()
+        scene.wait_settled(worker)
+        self.assertEqual(ledger_totals(scene), load.expected.totals())
+        self.assertGreater(worker.metrics().value("log_lines_dropped_total"), 0)
+        code, seconds = self.timed_stop(worker)
+        self.assertEqual(code, 0)
+        self.assertLess(seconds, 4)
+
+        # And one that stalls for a while is told what it has missed, and the rest.
+        worker, reader = self.start_unread(scene, "late")
+        worker.wait_ready()
+        worker.wait_until(lambda m: m.value("log_lines_dropped_total") > 0, 10)
+        self.read_log(reader, "log lines dropped: stderr did not take them")
+        worker.process.send(signal.SIGTERM)
+        self.read_log(reader, "msg=left")
+        self.assertEqual(worker.process.wait(10), 0)
 
     # at the start
 

@@ -1,10 +1,12 @@
 #include "worker/cli/cli.h"
 
+#include "common/log.h"
 #include "common/parse.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static void take_out(struct cli *cli, int at, int count)
@@ -87,15 +89,17 @@ bool cli_announce_terminal(const struct cli *cli, int fd)
 int cli_fail(const struct cli *cli, int code, const char *format, ...)
 {
 	va_list arguments;
+	char *message;
+	struct buf text = BUF_INIT;
 
 	/* What was printed so far belongs before the error when both go to one place. */
 	fflush(stdout);
-	flockfile(stderr);
-	fprintf(stderr, "delivery-worker %s: ", cli->command->name);
 	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
+	ENSURE(vasprintf(&message, format, arguments) >= 0);
 	va_end(arguments);
-	fputc('\n', stderr);
-	funlockfile(stderr);
+	buf_printf(&text, "delivery-worker %s: %s\n", cli->command->name, message);
+	log_text(buf_slice(&text)); /* behind the log's lines, and waited for no longer than they are */
+	buf_release(&text);
+	free(message);
 	return code;
 }

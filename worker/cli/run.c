@@ -24,6 +24,7 @@ enum {
 	KAFKA_TIMEOUT_MS = 3000,
 	/* Of shutdown.timeout, kept for closing clients once records are settled. */
 	CLOSING_SHARE_PERCENT = 25,
+	LOG_FLUSH_MS = 500, /* at the end, for a stderr that takes nothing */
 };
 
 /* ---- signals ---- */
@@ -159,6 +160,13 @@ static enum waited wait_for_topics(const struct options *o)
 
 /* ---- running and leaving ---- */
 
+/* Without destructors: threads still hold what they would free. */
+static _Noreturn void leave_at_once(int code)
+{
+	log_stop(LOG_FLUSH_MS);
+	_exit(code);
+}
+
 struct leave {
 	struct pipeline *pipeline;
 	int64_t begun_us, budget_us;
@@ -178,10 +186,10 @@ static void wait_leaving(const struct leave *l, int code)
 		return;
 	if (!l->drained) {
 		LOG(LOG_ERROR, "left with work unsettled", LOG_S("reason", why));
-		_exit(code == EXIT_FINE ? EXIT_UNAVAILABLE : code);
+		leave_at_once(code == EXIT_FINE ? EXIT_UNAVAILABLE : code);
 	}
 	LOG(LOG_WARN, "left before all was closed", LOG_S("reason", why));
-	_exit(code);
+	leave_at_once(code);
 }
 
 static void *stop_pipeline(void *argument)
@@ -204,7 +212,7 @@ static int leave(struct pipeline *p, int64_t timeout_s, int code)
 	if (!l.drained) {
 		LOG(LOG_ERROR, "left with work unsettled");
 		/* Threads still hold records; nothing of them is worth waiting for. */
-		_exit(code == EXIT_FINE ? EXIT_UNAVAILABLE : code);
+		leave_at_once(code == EXIT_FINE ? EXIT_UNAVAILABLE : code);
 	}
 	LOG(LOG_INFO, "all is settled and committed");
 	/* The threads that are left may wait for a server: in vain, and longer than there is time. */
@@ -244,8 +252,6 @@ static int exit_code_of(enum waited w)
 static int run_with(struct cli *cli, const struct losses *losses)
 {
 	const struct options *o = cli->options;
-	block_signals();
-
 	char error[256];
 	if (*o->redis_url && gate_check_url(o->redis_url, error, sizeof(error)))
 		return cli_fail(cli, EXIT_CONFIG, "%s", error);
@@ -270,9 +276,12 @@ static int run(struct cli *cli)
 {
 	struct losses losses;
 	int code = losses_take(&losses, cli);
+	block_signals();
+	log_start((size_t)cli->options->log_buffer_bytes);
 	if (code == EXIT_FINE)
 		code = run_with(cli, &losses);
 	losses_release(&losses);
+	log_stop(LOG_FLUSH_MS);
 	return code;
 }
 

@@ -94,6 +94,8 @@ int64_t metric_get(enum metric m)
 {
 	ENSURE(m < METRIC_COUNT);
 	/* The log counts for itself: common code knows nothing of metrics. */
+	if (m == METRIC_LOG_DROPPED)
+		return (int64_t)log_dropped_total();
 	if (m == METRIC_LOG_SUPPRESSED)
 		return (int64_t)log_suppressed_total();
 	return atomic_load_explicit(&values[m], memory_order_relaxed);

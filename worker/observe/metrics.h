@@ -94,7 +94,8 @@ void metrics_read_tally(struct tally *sum);
 	X(UNKNOWN_MEMBERS, "unknown_members_total", "counter", "", "Members of events that the schema does not know.") \
 	X(HTTP_CUT_HEAD, "http_connections_cut_total", "counter", "waiting_for=\"request\"", "Slow HTTP connections closed to make room for another.") \
 	X(HTTP_CUT_ANSWER, "http_connections_cut_total", "counter", "waiting_for=\"reader\"", "Slow HTTP connections closed to make room for another.") \
-	X(LOG_SUPPRESSED, "log_lines_suppressed_total", "counter", "", "Log lines held back by the rate limit.")
+	X(LOG_SUPPRESSED, "log_lines_suppressed_total", "counter", "", "Log lines held back by the rate limit.") \
+	X(LOG_DROPPED, "log_lines_dropped_total", "counter", "", "Log lines that stderr did not take in time.")
 
 enum metric {
 #define METRIC_ENUM(symbol, family, type, labels, help) METRIC_##symbol,
