@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -11,10 +12,12 @@ from stack import ROOT, binary
 USAGE, CONFIG = 2, 78
 
 
+def environment(variables=None):
+    return {**{key: value for key, value in os.environ.items() if not key.startswith("DW_")}, **(variables or {})}
+
+
 def run(*arguments, variables=None):
-    env = {key: value for key, value in os.environ.items() if not key.startswith("DW_")}
-    env.update(variables or {})
-    return subprocess.run([binary(), *arguments], env=env, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True,
+    return subprocess.run([binary(), *arguments], env=environment(variables), cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True,
         text=True, timeout=30)
 
 
@@ -143,6 +146,29 @@ class TestCliOptions(unittest.TestCase):
                 self.assertEqual(done.stderr,
                     b"delivery-worker: cannot write the result: No space left on device\n")
                 self.assertEqual(done.returncode, code or 69)
+
+    def test_cli_options__a_closed_stdout_is_69_too(self):
+        done = subprocess.run(["sh", "-c", 'exec "$1" version >&-', "sh", binary()], env=environment(), cwd=ROOT,
+            capture_output=True, timeout=30)
+        self.assertEqual((done.returncode, done.stderr),
+            (69, b"delivery-worker: cannot write the result: Bad file descriptor\n"))
+
+    def test_cli_options__every_command_ends_by_signal_as_process_1(self):
+        """The kernel spares process 1 what it has no handler for. `decode` waits for its input."""
+        if subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True).returncode:
+            self.skipTest("a PID namespace takes root")
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with self.subTest(number):
+                parent = subprocess.Popen(["unshare", "--pid", "--fork", binary(), "decode"], env=environment(),
+                    stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+                self.addCleanup(parent.wait)
+                self.addCleanup(parent.stdin.close)
+                parent.stdin.write(b"x\n" * 100000)  # beyond the pipe and what decode gathers: it is at work by then
+                parent.stdin.flush()
+                with open(f"/proc/{parent.pid}/task/{parent.pid}/children", encoding="ascii") as children:
+                    child = int(children.read().split()[0])
+                os.kill(child, number)
+                self.assertEqual(parent.wait(10), 128 + number)
 
     def test_cli_options__a_reader_that_leaves_early_is_no_error(self):
         for arguments, data, code in self.each_way_to_print():

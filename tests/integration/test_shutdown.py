@@ -170,6 +170,33 @@ class ShutdownTest(unittest.TestCase):
             rows = [line.split() for line in table][1:]
         return sum(int(row[4].partition(":")[2], 16) for row in rows if int(row[1].rpartition(":")[2], 16) == port)
 
+    def test_shutdown__sighup_is_no_reason_to_leave(self):
+        scene = self.scene()
+        load = Load(scene)
+        with scene.worker() as worker:
+            worker.process.send(signal.SIGHUP)  # before there is anything to leave
+            worker.wait_ready()
+            worker.process.send(signal.SIGHUP)
+            self.wait_said(worker, 'msg="SIGHUP taken"')
+            load.send(50)
+            scene.wait_settled(worker)
+            self.assertEqual(worker.stop(), 0)
+        self.assertEqual(ledger_totals(scene), load.expected.totals())
+
+    def test_shutdown__closed_descriptors_are_nobody_elses(self):
+        scene = self.scene()
+        port = free_port()
+        worker = scene.worker(**{"http.listen": f"127.0.0.1:{port}"})
+        self.addCleanup(worker.process.end)
+        worker.process.launch(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", binary(), "run"],
+            env=environment(worker.options))
+        worker.port = port
+        wait_until(lambda: accepts(port), 20, "no HTTP")
+        worker.wait_ready()
+        for fd in range(3):
+            self.assertEqual(os.readlink(f"/proc/{worker.pid}/fd/{fd}"), "/dev/null")
+        self.assertEqual(worker.stop(), 0)
+
     # a log that nobody reads
 
     def start_unread(self, scene, name, **options):

@@ -10,6 +10,7 @@
 #include "worker/observe/metrics.h"
 #include "worker/pipeline/pipeline.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,29 +30,41 @@ enum {
 
 /* ---- signals ---- */
 
-static sigset_t leave_signals(void)
+static sigset_t signals_taken(void)
 {
 	sigset_t set;
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	return set;
 }
 
 static void block_signals(void)
 {
-	sigset_t set = leave_signals();
+	sigset_t set = signals_taken();
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	/* A dead socket is an error of the call, not the end of the process. */
 	signal(SIGPIPE, SIG_IGN);
 }
 
-/* Returns: whether a signal to leave came within the time. */
+/* Returns: whether a signal to leave came within the time. SIGHUP is none: a terminal that closes, or an operator's word
+ * that files have changed, would else leave the group without its members' leave. */
 static bool signalled(int wait_ms)
 {
-	sigset_t set = leave_signals();
-	struct timespec wait = {wait_ms / 1000, (wait_ms % 1000) * 1000000L};
-	return sigtimedwait(&set, NULL, &wait) > 0;
+	sigset_t set = signals_taken();
+	int64_t deadline_us = clock_mono_us() + wait_ms * INT64_C(1000);
+	for (;;) {
+		int64_t left_us = deadline_us - clock_mono_us();
+		struct timespec wait = {left_us > 0 ? left_us / 1000000 : 0, left_us > 0 ? left_us % 1000000 * 1000 : 0};
+		int number = sigtimedwait(&set, NULL, &wait);
+		if (number == SIGHUP)
+			LOG(LOG_INFO, "SIGHUP taken");
+		else if (number > 0)
+			return true;
+		else if (errno != EINTR)
+			return false;
+	}
 }
 
 /* ---- waiting for what it needs ---- */
