@@ -49,8 +49,8 @@ static int fail_unknown(const char *name)
 	}
 	for (const struct command *const *command = commands; *command; command++)
 		nearest_offer(&nearest, (*command)->name);
-	fprintf(stderr, "delivery-worker: unknown command \"%s\"; %s%s\n", name, nearest.name ? "nearest is " : "see ",
-		nearest.name ? nearest.name : "delivery-worker --help");
+	fprintf(stderr, "delivery-worker: unknown command \"%s\"; %s%s%s\n", name, nearest.name ? "did you mean " : "see ",
+		nearest.name ? nearest.name : "delivery-worker --help", nearest.name ? "?" : "");
 	return EXIT_USAGE;
 }
 
@@ -80,7 +80,7 @@ static int run_command(const struct command *command, int argc, char **argv)
 {
 	struct cli cli = {.command = command, .argc = argc, .argv = argv};
 	struct options options;
-	char error[1024];
+	char error[8192];
 
 	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
 		if (is_help(argv[i])) {
@@ -89,8 +89,13 @@ static int run_command(const struct command *command, int argc, char **argv)
 		}
 	}
 	int code = options_load(&options, &cli.argc, argv, environ, command->flags, error, sizeof(error));
+	for (char *line = error, *rest; code && line; line = rest) {
+		if ((rest = strchr(line, '\n')))
+			*rest++ = '\0';
+		cli_fail(&cli, code, "%s", line);
+	}
 	if (code)
-		return cli_fail(&cli, code, "%s", error);
+		return code;
 	log_setup((enum log_format)options.log_format, (enum log_level)options.log_level);
 	cli.options = &options;
 	code = command->run(&cli);

@@ -83,8 +83,8 @@ struct options {
  * `--config FILE` or DW_CONFIG names the file.
  * kafka_deferred_topic and kafka_dlq_topic come out filled.
  * Returns: 0; EXIT_USAGE for an unknown flag or one without its value; EXIT_CONFIG for a value
- * out of range or a bad file; and one line in `error` that names the option, the value (secrets: not) and
- * the bound. Owns: *out's strings live until options_release.
+ * out of range or a bad file; and in `error` a line for each thing that is wrong (of flags: the first) that names the
+ * option, the value (secrets: not) and the bound; the lines that fit. Owns: *out's strings live until options_release.
  */
 must_use int options_load(struct options *out, int *argc, char **argv, char *const *environment,
                           const char *const *command_flags, char *error, size_t error_size);

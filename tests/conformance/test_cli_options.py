@@ -69,7 +69,7 @@ class TestCliOptions(unittest.TestCase):
     def test_cli_options__bad_file_line(self):
         for text, says in (
             ("workers = 1\n\nnonsense\n", ":3: not of the form"),
-            ("worker = 1\n", ':1: unknown option "worker"; nearest is workers'),
+            ("worker = 1\n", ':1: unknown option "worker"; did you mean workers?'),
             ("workers = 1\nworkers = 2\n", ":2: workers is already set"),
         ):
             with self.subTest(text), tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
@@ -81,7 +81,7 @@ class TestCliOptions(unittest.TestCase):
 
     def test_cli_options__unknown_variable(self):
         self.assert_refused(run("run", variables={"DW_BATCH_MAXX": "1"}), CONFIG, "DW_BATCH_MAXX",
-            "nearest is DW_BATCH_MAX")
+            "did you mean DW_BATCH_MAX?")
         self.assert_refused(run("run", variables={"DW_NO_SUCH_THING": "1"}), CONFIG, "DW_NO_SUCH_THING")
         self.assert_refused(run("run", variables={"DW_BATCH_MAX_FILE": "/x"}), CONFIG, "DW_BATCH_MAX_FILE")
         self.assertEqual(run("version", variables={"DW_TEST_ANYTHING": "1"}).returncode, 0)
@@ -107,7 +107,7 @@ class TestCliOptions(unittest.TestCase):
 
     def test_cli_options__unknown_command(self):
         self.assert_refused(run("rnu"), USAGE, '"rnu"', "run")
-        self.assert_refused(run("migrat"), USAGE, "nearest is migrate")
+        self.assert_refused(run("migrat"), USAGE, "did you mean migrate?")
         self.assert_refused(run("--batch.max=1", "run"), USAGE, "the command comes first")
         self.assert_refused(run(), USAGE, "no command")
 

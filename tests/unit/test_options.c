@@ -71,6 +71,67 @@ START_TEST(test_options__defaults_are_within_their_bounds)
 }
 END_TEST
 
+/* As kubelet and Docker make them, for names that begin with ours. */
+static const char *const link_rows[] = {
+	"DW_SERVICE_HOST=10.96.0.7 DW_SERVICE_PORT=80 DW_SERVICE_PORT_HTTP=80 DW_PORT=tcp://10.96.0.7:80",
+	"DW_PORT_80_TCP=tcp://10.96.0.7:80 DW_PORT_80_TCP_PROTO=tcp DW_PORT_80_TCP_PORT=80 DW_PORT_80_TCP_ADDR=10.96.0.7",
+	"DW_PORT_53_UDP=udp://10.96.0.7:53 DW_PORT_9_SCTP_PROTO=sctp DW_SERVICE_HOST=fd00::7",
+	"DW_KAFKA_SERVICE_HOST=10.96.0.8 DW_KAFKA_PORT=tcp://10.96.0.8:9092 DW_KAFKA_PORT_9092_TCP=tcp://10.96.0.8:9092",
+	"DW_KAFKA_SERVICE_PORT=9092 DW_KAFKA_SERVICE_PORT_TCP_CLIENT=9092 DW_KAFKA_PORT_9092_TCP_PORT=9092",
+	"DW_PG_SERVICE_HOST=10.96.0.9 DW_PG_PORT_5432_TCP_ADDR=10.96.0.9",
+	"DW_NAME=/web/dw DW_ENV_PATH=/bin DW_ENV_DW_X=1 DW_PORT_80_TCP_PORT_START=80 DW_PORT_80_TCP_PORT_END=81",
+};
+
+START_TEST(test_options__what_kubernetes_and_docker_set_is_left_alone)
+{
+	ck_assert_msg(load(link_rows[_i], "") == 0, "%s: %s", link_rows[_i], error);
+	ck_assert_uint_eq(options.kafka.property_count, 0);
+	ck_assert_str_eq(options.kafka_brokers, "localhost:9092");
+	options_release(&options);
+}
+END_TEST
+
+/* One start, and all is known: each thing has its line. */
+START_TEST(test_options__all_that_is_wrong_is_told)
+{
+	static const char text[] = "batch.max = 0\nnonsense\nworker = 3\nbatch.max = 3\nkafka.tpic = t\npg.schema = A\n";
+	const char *path = write_file(text, sizeof(text) - 1);
+	char environment[256], wanted[1024];
+
+	snprintf(environment, sizeof(environment), "DW_CONFIG=%s DW_BATCH_MXA=1", path);
+	ck_assert_int_eq(load(environment, "--workers 99"), EXIT_CONFIG);
+	snprintf(wanted, sizeof(wanted),
+		 "batch.max: \"0\" is not a number from 1 to 10000 records (%s:1)\n"
+		 "%s:2: not of the form \"key = value\"\n"
+		 "%s:3: unknown option \"worker\"; did you mean workers?\n"
+		 "%s:4: batch.max is already set above\n"
+		 "unknown environment variable DW_BATCH_MXA; did you mean DW_BATCH_MAX?\n"
+		 "workers: \"99\" is not a number from 1 to 64 threads (--workers)\n"
+		 "pg.schema: \"A\" is not a name of [a-z_][a-z0-9_]*, pg_ apart (%s:6)\n"
+		 "kafka.tpic: No such configuration property: \"tpic\" (%s:5); did you mean kafka.topic?",
+		 path, path, path, path, path, path);
+	ck_assert_str_eq(error, wanted);
+	unlink(path);
+}
+END_TEST
+
+/* More than the caller has room for: no line is torn apart from the last. */
+START_TEST(test_options__errors_beyond_the_room_are_left_out)
+{
+	char text[4096] = "", small[128];
+	for (int i = 0; i < 100; i++)
+		snprintf(text + strlen(text), sizeof(text) - strlen(text), "wrong.%d = 1\n", i);
+	const char *path = write_file(text, strlen(text));
+	char *environment[] = {NULL};
+	char *argv[] = {(char *)"run", (char *)"--config", (char *)path, NULL};
+	int argc = 3;
+	ck_assert_int_eq(options_load(&options, &argc, argv, environment, NULL, small, sizeof(small)), EXIT_CONFIG);
+	ck_assert_uint_lt(strlen(small), sizeof(small));
+	ck_assert_ptr_nonnull(strstr(small, "wrong.0"));
+	unlink(path);
+}
+END_TEST
+
 START_TEST(test_options__later_sources_win)
 {
 	static const char text[] = "# comment\n\nworkers = 3\n  batch.max=30 \r\nconsumers\t=\t4";
@@ -146,6 +207,28 @@ static const struct {
 	{"DW_PG_DSN=a DW_PG_DSN_FILE=/b", "", EXIT_CONFIG, {"DW_PG_DSN and DW_PG_DSN_FILE"}},
 	{"DW_KAFKA_SASL_PASSWORD=a DW_KAFKA_SASL_PASSWORD_FILE=/b", "", EXIT_CONFIG, {"DW_KAFKA_SASL_PASSWORD_FILE"}},
 	{"DW_PG_DSN_FILE=/nonexistent", "", EXIT_CONFIG, {"DW_PG_DSN_FILE", "/nonexistent"}},
+	{"DW_KAFKA_BROKER=h:1", "", EXIT_CONFIG, {"kafka.broker", "(DW_KAFKA_BROKER)", "did you mean DW_KAFKA_BROKERS?"}},
+	{"", "--kafka.gruop=g", EXIT_CONFIG, {"(--kafka.gruop)", "did you mean --kafka.group?"}},
+	{"DW_KAFKA_PORT=9092", "", EXIT_CONFIG, {"(DW_KAFKA_PORT)"}},
+	{"DW_KAFKA_CONSUMER_FETCH_MIN_BYTES=x", "", EXIT_CONFIG, {"fetch.min.bytes", "(DW_KAFKA_CONSUMER_FETCH_MIN_BYTES)"}},
+	{"DW_KAFKA_TOPIC=a~b", "", EXIT_CONFIG, {"kafka.topic: \"a b\"", "(DW_KAFKA_TOPIC)"}},
+	{"DW_PG_SCHEMA=Delivery", "", EXIT_CONFIG, {"pg.schema", "(DW_PG_SCHEMA)"}},
+	{"DW_HTTP_LISTEN=9464", "", EXIT_CONFIG, {"http.listen", "(DW_HTTP_LISTEN)"}},
+	{"DW_HTTP_PORT=9464", "", EXIT_CONFIG, {"unknown environment variable DW_HTTP_PORT"}},
+	/* Nearly what Kubernetes and Docker make. */
+	{"DW_PORT=80", "", EXIT_CONFIG, {"DW_PORT"}},
+	{"DW_SERVICE_HOST=db.example", "", EXIT_CONFIG, {"DW_SERVICE_HOST"}},
+	{"DW_SERVICE_PORT=http", "", EXIT_CONFIG, {"DW_SERVICE_PORT"}},
+	{"DW_SERVICE_PORTS=80", "", EXIT_CONFIG, {"DW_SERVICE_PORTS"}},
+	{"DW_PORT_80=x", "", EXIT_CONFIG, {"DW_PORT_80"}},
+	{"DW_PORT_TCP=x", "", EXIT_CONFIG, {"DW_PORT_TCP"}},
+	{"DW_PORT_80_HTTP=x", "", EXIT_CONFIG, {"DW_PORT_80_HTTP"}},
+	{"DW_PORT_80_ADDR=x", "", EXIT_CONFIG, {"DW_PORT_80_ADDR"}},
+	{"DW_PORT_80_TCP_ADRR=x", "", EXIT_CONFIG, {"DW_PORT_80_TCP_ADRR"}},
+	{"DW_NAME=worker", "", EXIT_CONFIG, {"DW_NAME"}},
+	{"DW_NAME=/worker", "", EXIT_CONFIG, {"DW_NAME"}},
+	{"DW_ENV_PATH=/bin", "", EXIT_CONFIG, {"DW_ENV_PATH"}},
+	{"DW_NAME=/web/dw DW_DB_ENV_PATH=/bin", "", EXIT_CONFIG, {"DW_DB_ENV_PATH"}},
 	{"DW_PG_DSN_FILE=/", "", EXIT_CONFIG, {"DW_PG_DSN_FILE"}},
 };
 
@@ -169,7 +252,7 @@ static const struct {
 } file_rows[] = {
 	{"workers = 1\nbatch.max\n", ":2: not of the form"},
 	{"\n# x = y\n = 5\n", ":3: not of the form"},
-	{"batch.mx = 5", ":1: unknown option \"batch.mx\"; nearest is batch.max"},
+	{"batch.mx = 5", ":1: unknown option \"batch.mx\"; did you mean batch.max?"},
 	{"config = x", ":1: unknown option \"config\""},
 	{"workers = 1\n\nworkers = 2", ":3: workers is already set above"},
 	{"kafka.fetch.min.bytes = 1\nkafka.fetch.min.bytes = 1", ":2: kafka.fetch.min.bytes is already set above"},
@@ -337,6 +420,9 @@ int main(void)
 	Suite *suite = suite_create("options");
 	TCase *tc = tcase_create("options");
 	tcase_add_test(tc, test_options__defaults_are_within_their_bounds);
+	tcase_add_loop_test(tc, test_options__what_kubernetes_and_docker_set_is_left_alone, 0, LENGTH(link_rows));
+	tcase_add_test(tc, test_options__all_that_is_wrong_is_told);
+	tcase_add_test(tc, test_options__errors_beyond_the_room_are_left_out);
 	tcase_add_test(tc, test_options__later_sources_win);
 	tcase_add_loop_test(tc, test_options__wrong_ones_name_option_value_and_bound, 0, (int)LENGTH(wrong_rows));
 	tcase_add_loop_test(tc, test_options__file_errors_name_the_line, 0, (int)LENGTH(file_rows));

@@ -31,7 +31,7 @@ static int fail_unknown(struct loader *l, struct slice name, const char *const *
 	for (; command_flags && *command_flags; command_flags++)
 		nearest_offer(&nearest, *command_flags);
 	if (nearest.name)
-		snprintf(meant, sizeof(meant), "; nearest is --%.*s", (int)strcspn(nearest.name, "="), nearest.name);
+		snprintf(meant, sizeof(meant), "; did you mean --%.*s?", (int)strcspn(nearest.name, "="), nearest.name);
 	return loader_fail(l, EXIT_USAGE, "unknown option --%.*s%s", (int)(name.len < 64 ? name.len : 64), name.data,
 			   meant);
 }
@@ -144,13 +144,14 @@ void flags_release(struct flags *f)
 
 int flags_set(const struct flags *f, struct loader *l)
 {
+	int first = 0;
+
 	for (size_t i = 0; i < f->count; i++) {
 		struct buf origin = BUF_INIT;
 		buf_printf(&origin, "--%.*s", (int)f->items[i].key.len, f->items[i].key.data);
 		int code = loader_set(l, origin.data, f->items[i].key, slice_of(f->items[i].value));
 		buf_release(&origin);
-		if (code)
-			return code;
+		first = first ? first : code;
 	}
-	return 0;
+	return first;
 }

@@ -5,17 +5,66 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { SHOWN_BYTES_MAX = 80 }; /* of a wrong value, in an error */
 
+struct origin {
+	char *key;
+	char *text;
+};
+
 int loader_fail(struct loader *l, int code, const char *format, ...)
 {
+	size_t used = strlen(l->error), separator = used > 0;
 	va_list arguments;
 
+	if (used + separator + 1 >= l->error_size)
+		return code;
 	va_start(arguments, format);
-	vsnprintf(l->error, l->error_size, format, arguments);
+	vsnprintf(l->error + used + separator, l->error_size - used - separator, format, arguments);
 	va_end(arguments);
+	if (separator)
+		l->error[used] = '\n';
 	return code;
+}
+
+static struct origin *find_origin(const struct loader *l, struct slice key)
+{
+	for (size_t i = 0; i < l->origin_count; i++)
+		if (slice_equal(key, slice_of(l->origins[i].key)))
+			return &l->origins[i];
+	return NULL;
+}
+
+static void note_origin(struct loader *l, struct slice key, const char *text)
+{
+	struct origin *o = find_origin(l, key);
+
+	if (!o) {
+		l->origins = realloc(l->origins, (l->origin_count + 1) * sizeof(*l->origins));
+		ENSURE(l->origins != NULL);
+		o = &l->origins[l->origin_count++];
+		*o = (struct origin){.key = strndup(key.data, key.len)};
+	}
+	free(o->text);
+	o->text = strdup(text);
+	ENSURE(o->key != NULL && o->text != NULL);
+}
+
+const char *loader_origin(const struct loader *l, struct slice key)
+{
+	const struct origin *o = find_origin(l, key);
+	return o ? o->text : NULL;
+}
+
+void loader_release(struct loader *l)
+{
+	for (size_t i = 0; i < l->origin_count; i++) {
+		free(l->origins[i].key);
+		free(l->origins[i].text);
+	}
+	free(l->origins);
 }
 
 static void put_shown(struct buf *out, struct slice value, bool secret)
@@ -78,7 +127,10 @@ int loader_set(struct loader *l, const char *origin, struct slice key, struct sl
 		return loader_fail(l, EXIT_CONFIG, "%.*s: the option for this is %s (%s)", (int)key.len, key.data, own,
 				   origin);
 	bool good = row ? option_row_set(row, &l->options, value) : property_list_set(&l->properties, key, value);
-	return good ? 0 : fail_value(l, origin, key, value);
+	if (!good)
+		return fail_value(l, origin, key, value);
+	note_origin(l, key, origin);
+	return 0;
 }
 
 const char *loader_nearest(struct slice key)
@@ -88,6 +140,18 @@ const char *loader_nearest(struct slice key)
 	for (size_t i = 0; i < option_row_count; i++)
 		nearest_offer(&nearest, option_rows[i].key);
 	return nearest.name;
+}
+
+const char *loader_nearest_to_property(struct slice key)
+{
+	static const char prefix[] = "kafka.";
+	size_t len = sizeof(prefix) - 1;
+	struct nearest nearest = nearest_to((struct slice){key.data + len, key.len - len});
+
+	for (size_t i = 0; i < option_row_count; i++)
+		if (strncmp(option_rows[i].key, prefix, len) == 0)
+			nearest_offer(&nearest, option_rows[i].key + len);
+	return nearest.name ? nearest.name - len : NULL;
 }
 
 void loader_set_defaults(struct loader *l)

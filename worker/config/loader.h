@@ -1,9 +1,9 @@
 /*
- * Options in the making: values go in from one source after another, the later ones win, and the first
- * that is wrong ends it. Internal to worker/options.c and the files beside this one.
+ * Options in the making: values go in from one source after another, the later ones win. What is wrong is noted, and
+ * reading goes on, so that all of it is told at once. Internal to worker/options.c and the files beside this one.
  *
- * All functions that return a code: 0, or EXIT_CONFIG with one line in `error`, which names the option,
- * the value (a secret's: not), what it may be and where it came from.
+ * All functions that return a code: 0, or EXIT_CONFIG with a line more in `error` for each thing that is wrong, which
+ * names the option, the value (a secret's: not), what it may be and where it came from.
  */
 #ifndef WORKER_CONFIG_LOADER_H
 #define WORKER_CONFIG_LOADER_H
@@ -14,11 +14,13 @@
 struct loader {
 	struct options options;
 	struct property_list properties;
+	struct origin *origins; /* of what was set; by loader_release */
+	size_t origin_count;
 	char *error;
 	size_t error_size;
 };
 
-/* Fills `error`. Returns: `code`. */
+/* Adds a line to `error`, while there is room. Returns: `code`. */
 int loader_fail(struct loader *l, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Whether there is an option of this name, a row or a pass-through property. */
@@ -27,6 +29,12 @@ bool loader_knows(struct slice key);
 must_use int loader_set(struct loader *l, const char *origin, struct slice key, struct slice value);
 /* The known key that an unknown one may stand for, or NULL. */
 const char *loader_nearest(struct slice key);
+/* The row of the kafka. group that was meant by a property that librdkafka does not know, or NULL. */
+const char *loader_nearest_to_property(struct slice key);
+/* What set this key last: "DW_KAFKA_TOPIC"; NULL: it has its default. */
+const char *loader_origin(const struct loader *l, struct slice key);
+/* Frees what was noted of origins; options and properties are the caller's. */
+void loader_release(struct loader *l);
 
 void loader_set_defaults(struct loader *l);
 must_use int loader_read_file(struct loader *l, const char *path);

@@ -2,6 +2,7 @@
 
 #include "common/nearest.h"
 #include "common/whole_file.h"
+#include "worker/config/link_variables.h"
 #include "worker/config/option_row.h"
 
 static const struct slice file_suffix = SLICE_LITERAL("_FILE");
@@ -70,7 +71,7 @@ static int fail_unknown(struct loader *l, struct slice variable)
 		if (distance < nearest) {
 			nearest = distance;
 			buf_clear(&hint);
-			buf_printf(&hint, "; nearest is %s", candidate.data);
+			buf_printf(&hint, "; did you mean %s?", candidate.data);
 		}
 	}
 	int code = loader_fail(l, EXIT_CONFIG, "unknown environment variable %.*s%s", (int)variable.len, variable.data,
@@ -113,13 +114,17 @@ static bool is_option_variable(const char *entry)
 
 int loader_read_environment(struct loader *l, char *const *environment)
 {
+	int first = 0;
+
 	for (char *const *entry = environment; *entry; entry++) {
 		const char *equals = strchr(*entry, '=');
 		if (!equals || !is_option_variable(*entry))
 			continue;
-		int code = set_variable(l, environment, (struct slice){*entry, (size_t)(equals - *entry)}, equals + 1);
-		if (code)
-			return code;
+		struct slice name = {*entry, (size_t)(equals - *entry)};
+		if (!option_row_find_variable(name) && is_link_variable(name, equals + 1, environment))
+			continue;
+		int code = set_variable(l, environment, name, equals + 1);
+		first = first ? first : code;
 	}
-	return 0;
+	return first;
 }

@@ -11,11 +11,13 @@ static bool key_came_before(struct slice text, int line, struct slice key)
 	struct config_lines lines = config_lines_of(text);
 	struct slice other, value;
 
-	while (config_lines_next(&lines, &other, &value) == CONFIG_PAIR && lines.number < line) {
-		if (slice_equal(key, other))
+	for (;;) {
+		enum config_line kind = config_lines_next(&lines, &other, &value);
+		if (kind == CONFIG_END || lines.number >= line)
+			return false;
+		if (kind == CONFIG_PAIR && slice_equal(key, other))
 			return true;
 	}
-	return false;
 }
 
 static int set_line(struct loader *l, const char *origin, struct slice key, struct slice value)
@@ -23,31 +25,32 @@ static int set_line(struct loader *l, const char *origin, struct slice key, stru
 	if (loader_knows(key))
 		return loader_set(l, origin, key, value);
 	const char *meant = loader_nearest(key);
-	return loader_fail(l, EXIT_CONFIG, "%s: unknown option \"%.*s\"%s%s", origin,
-			   (int)(key.len < 64 ? key.len : 64), key.data, meant ? "; nearest is " : "",
-			   meant ? meant : "");
+	return loader_fail(l, EXIT_CONFIG, "%s: unknown option \"%.*s\"%s%s%s", origin,
+			   (int)(key.len < 64 ? key.len : 64), key.data, meant ? "; did you mean " : "",
+			   meant ? meant : "", meant ? "?" : "");
 }
 
 static int read_lines(struct loader *l, const char *path, struct slice text, struct buf *origin)
 {
 	struct config_lines lines = config_lines_of(text);
 	struct slice key, value;
+	enum config_line line;
+	int first = 0;
 
-	for (;;) {
-		enum config_line line = config_lines_next(&lines, &key, &value);
-		if (line == CONFIG_END)
-			return 0;
+	while ((line = config_lines_next(&lines, &key, &value)) != CONFIG_END) {
+		int code;
 		buf_clear(origin);
 		buf_printf(origin, "%s:%d", path, lines.number);
 		if (line == CONFIG_BAD)
-			return loader_fail(l, EXIT_CONFIG, "%s: not of the form \"key = value\"", origin->data);
-		if (key_came_before(text, lines.number, key))
-			return loader_fail(l, EXIT_CONFIG, "%s: %.*s is already set above", origin->data, (int)key.len,
+			code = loader_fail(l, EXIT_CONFIG, "%s: not of the form \"key = value\"", origin->data);
+		else if (key_came_before(text, lines.number, key))
+			code = loader_fail(l, EXIT_CONFIG, "%s: %.*s is already set above", origin->data, (int)key.len,
 					   key.data);
-		int code = set_line(l, origin->data, key, value);
-		if (code)
-			return code;
+		else
+			code = set_line(l, origin->data, key, value);
+		first = first ? first : code;
 	}
+	return first;
 }
 
 int loader_read_file(struct loader *l, const char *path)
