@@ -204,6 +204,7 @@ static void wait_shown(const char *family, int partition, bool there, double exp
 #define STALE (15 * SECOND)
 #define AGO(seconds) (NOW_WALL - (seconds) * SECOND)
 #define FRESH NOW_MONO
+#define PROVEN 4
 
 static const struct {
 	const char *name;
@@ -211,7 +212,7 @@ static const struct {
 	int64_t low, high, answered_us;
 	int64_t seen_at, seen_us, seen_next;
 	int64_t offsets;  /* -1: unknown */
-	double seconds;   /* -1: unknown */
+	double seconds;   /* -1: unknown; PROVEN: the owner and the brokers have told what they know so long ago */
 	bool needs_look;
 } lag_rows[] = {
 	{"nothing is known", -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, false},
@@ -220,18 +221,18 @@ static const struct {
 	{"at the end", 10, -1, 10, 0, 10, FRESH, -1, -1, -1, 0, 0, false},
 	{"an empty log without a commit", -1, -1, -1, 0, 0, FRESH, -1, -1, -1, 0, 0, false},
 	{"a log emptied by retention, without a commit", -1, -1, -1, 70, 70, FRESH, -1, -1, -1, 0, 0, false},
-	{"no commit: from the start of the log", -1, -1, -1, 40, 100, FRESH, -1, -1, -1, 60, -1, true},
+	{"no commit: from the start of the log", -1, -1, -1, 40, 100, FRESH, -1, -1, -1, 60, PROVEN, true},
 	{"not asked yet", LAG_UNKNOWN, -1, -1, 40, 100, FRESH, -1, -1, -1, -1, -1, false},
 	{"no commit, first record seen", -1, -1, -1, 40, 100, FRESH, 40, AGO(9), 40, 60, 9, false},
-	{"no commit, the start has moved on", -1, -1, -1, 50, 100, FRESH, 40, AGO(9), 40, 50, -1, true},
+	{"no commit, the start has moved on", -1, -1, -1, 50, 100, FRESH, 40, AGO(9), 40, 50, PROVEN, true},
 	{"the owner knows the time", 10, AGO(7), 15, 0, 30, FRESH, -1, -1, -1, 20, 7, false},
 	{"the owner knows better than a look", 10, AGO(7), 15, 0, 30, FRESH, 10, AGO(8), 10, 20, 7, false},
-	{"nobody knows the time", 10, -1, 10, 0, 30, FRESH, -1, -1, -1, 20, -1, true},
+	{"nobody knows the time", 10, -1, 10, 0, 30, FRESH, -1, -1, -1, 20, PROVEN, true},
 	{"a look told", 10, -1, 10, 0, 30, FRESH, 10, AGO(100), 10, 20, 100, false},
-	{"a look at an earlier position tells nothing", 11, -1, 11, 0, 30, FRESH, 10, AGO(100), 10, 19, -1, true},
-	{"a record without a time", 10, -1, 10, 0, 30, FRESH, 10, -1, 10, 20, -1, true},
+	{"a look at an earlier position tells nothing", 11, -1, 11, 0, 30, FRESH, 10, AGO(100), 10, 19, PROVEN, true},
+	{"a record without a time", 10, -1, 10, 0, 30, FRESH, 10, -1, 10, 20, PROVEN, true},
 	{"a gap to the end", 10, -1, 10, 0, 12, FRESH, 10, -1, 12, 0, 0, false},
-	{"a gap, and more behind it since", 10, -1, 10, 0, 15, FRESH, 10, -1, 12, 3, -1, true},
+	{"a gap, and more behind it since", 10, -1, 10, 0, 15, FRESH, 10, -1, 12, 3, PROVEN, true},
 	{"the consumer is further than the last answer", 10, AGO(1), 40, 0, 30, FRESH, -1, -1, -1, 30, 1, false},
 	{"the commit is further than the last answer", 40, -1, 40, 0, 30, FRESH, -1, -1, -1, 0, 0, false},
 	{"an answer just young enough", 10, -1, 10, 0, 30, FRESH - STALE, 10, AGO(5), 10, 20, 5, false},
@@ -239,6 +240,11 @@ static const struct {
 	{"too old, but a record in flight", 10, AGO(60), 12, 0, 30, FRESH - STALE - 1, -1, -1, -1, -1, 60, false},
 	{"a record stamped by a clock ahead of ours", 10, AGO(-5), 12, 0, 30, FRESH, -1, -1, -1, 20, 0, false},
 	{"a backlog of weeks", 10, AGO(3000000), 12, 0, 30, FRESH, -1, -1, -1, 20, 3000000, false},
+	{"too old, but known to be there", 10, -1, 10, 0, 30, FRESH - STALE - 1, -1, -1, -1, -1, PROVEN, true},
+	{"the log ends below the commit", 40, -1, -1, 0, 30, FRESH, -1, -1, -1, -1, -1, false},
+	{"what lies below the start of the log is gone", 10, -1, -1, 40, 100, FRESH, -1, -1, -1, 90, PROVEN, true},
+	{"gone, and the first that is left was seen", 10, -1, -1, 40, 100, FRESH, 40, AGO(9), 40, 90, 9, false},
+	{"nothing is left", 10, -1, -1, 40, 40, FRESH, -1, -1, -1, 30, PROVEN, false},
 };
 
 START_TEST(test_lag__arithmetic_table)
@@ -247,15 +253,17 @@ START_TEST(test_lag__arithmetic_table)
 	double seconds = -2;
 
 	partition_lag_init(&p);
-	p.position.committed = lag_rows[_i].committed;
-	p.position.uncommitted_us = lag_rows[_i].uncommitted_us;
-	p.position.next = lag_rows[_i].next;
-	p.low = lag_rows[_i].low;
-	p.high = lag_rows[_i].high;
-	p.answered_us = lag_rows[_i].answered_us;
 	p.seen_at = lag_rows[_i].seen_at;
 	p.seen_us = lag_rows[_i].seen_us;
 	p.seen_next = lag_rows[_i].seen_next;
+	const struct lag_position position = {.committed = lag_rows[_i].committed,
+					      .uncommitted_us = lag_rows[_i].uncommitted_us,
+					      .next = lag_rows[_i].next,
+					      .state = ""};
+	partition_lag_publish(&p, &position, NOW_MONO - PROVEN * SECOND);
+	if (lag_rows[_i].answered_us >= 0)
+		partition_lag_answer(&p, lag_rows[_i].low, lag_rows[_i].high, NOW_MONO - PROVEN * SECOND);
+	p.answered_us = lag_rows[_i].answered_us;
 
 	int64_t offsets = partition_lag_offsets(&p, NOW_MONO, STALE);
 	ck_assert_msg(offsets == lag_rows[_i].offsets, "%s: %" PRId64 " offsets", lag_rows[_i].name, offsets);
@@ -264,6 +272,47 @@ START_TEST(test_lag__arithmetic_table)
 		      known ? "known" : "unknown");
 	ck_assert_msg(!known || seconds == lag_rows[_i].seconds, "%s: %g s", lag_rows[_i].name, seconds);
 	ck_assert_msg(partition_lag_needs_look(&p) == lag_rows[_i].needs_look, "%s: look", lag_rows[_i].name);
+}
+END_TEST
+
+/* Nobody sees a record: its age is at least the time since the log was known to go beyond it. */
+START_TEST(test_lag__an_unseen_record_ages_since_it_was_known)
+{
+	static const struct {
+		const char *what;
+		int64_t at_s;
+		int64_t committed, high; /* -1: not told at that time */
+		double seconds;          /* at that time; -1: unknown */
+	} steps[] = {
+		{"assigned, nothing is known", 0, LAG_UNKNOWN, -1, -1},
+		{"the end, but not what is committed", 1, -1, 100, -1},
+		{"the commit: as old as the answer about the end", 5, 10, -1, 4},
+		{"the end moves on", 7, -1, 200, 6},
+		{"a commit below the end as it was first known", 8, 99, -1, 7},
+		{"one beyond it: known to be there since the next look", 9, 100, -1, 0},
+		{"still the same record", 10, -1, 300, 1},
+		{"all is committed", 20, 300, -1, 0},
+		{"and there is more", 30, -1, 310, 0},
+		{"which ages", 35, -1, 310, 5},
+		{"another log, in which that is not", 36, -1, 305, 0},
+		{"which ends below the commit", 37, -1, 20, -1},
+	};
+	struct lag_position position = {.committed = LAG_UNKNOWN, .uncommitted_us = -1, .next = -1, .state = ""};
+	struct partition_lag p;
+	double seconds = -2;
+
+	partition_lag_init(&p);
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		int64_t now_us = NOW_MONO + steps[i].at_s * SECOND;
+		if (steps[i].high >= 0)
+			partition_lag_answer(&p, 0, steps[i].high, now_us);
+		if (steps[i].committed != -1)
+			position.committed = steps[i].committed;
+		partition_lag_publish(&p, &position, now_us);
+		bool known = partition_lag_seconds(&p, now_us, 1000 * SECOND, NOW_WALL, &seconds);
+		ck_assert_msg(known == (steps[i].seconds >= 0) && (!known || seconds == steps[i].seconds),
+			      "%s: %d, %g s", steps[i].what, known, seconds);
+	}
 }
 END_TEST
 
@@ -467,7 +516,9 @@ START_TEST(test_lag__a_damaged_log_is_an_answer)
 	wait_up(1);
 	for (int p = 0; p < PARTITIONS; p++) {
 		wait_shown("consumer_lag", p, true, 40);
-		ck_assert(shown("consumer_lag_seconds", p, &value) == (p == PARTITIONS - 1));
+		/* Behind the damage is a record, of whose age the least is known. */
+		ck_assert(shown("consumer_lag_seconds", p, &value));
+		ck_assert_msg(p == PARTITIONS - 1 ? value >= 50 : value < 50, "partition %d: %g s", p, value);
 	}
 	set_log(PARTITIONS - 1, (struct log){.silent = true});
 	wait_up(0);
@@ -549,6 +600,7 @@ int main(void)
 	TCase *tc = tcase_create("lag");
 	tcase_set_timeout(tc, 30);
 	tcase_add_loop_test(tc, test_lag__arithmetic_table, 0, ROWS(lag_rows));
+	tcase_add_test(tc, test_lag__an_unseen_record_ages_since_it_was_known);
 	tcase_add_test(tc, test_lag__the_commit_is_asked_for_while_the_owner_waits);
 	tcase_add_test(tc, test_lag__seconds_grow_with_the_clock_alone);
 	tcase_add_test(tc, test_lag__unknown_is_left_out);

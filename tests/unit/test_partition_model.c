@@ -6,7 +6,8 @@
  * What must hold, after every step:
  *   - what the tracker would commit is what a look at every record of this reading says;
  *   - below the progress that the database has, it has the effect of every record [I1];
- *   - Kafka's commit never passes the progress of its history.
+ *   - Kafka's commit never passes the progress of its history;
+ *   - once the first uncommitted record was read, its time is known, and no other is taken for it.
  * And in the end, once nothing goes wrong any more, all records have their effect.
  *
  * Seeded with DW_TEST_SEED, else with a constant; a failure prints the seed of its run.
@@ -130,6 +131,9 @@ static void take_over(void)
 	EXPECT(partition_resolve(&w.p, &(struct start_verdict){.start = start}, &(struct start_facts){.log_start = start},
 				 &history, w.db.claim) == start, "%s: fetched from elsewhere", w.where);
 	w.p.committed = w.committed;
+	partition_note_time(&w.p, start);
+	if (w.committed >= 0)
+		partition_note_time(&w.p, w.committed);
 	forget_reading();
 	w.read_to = start;
 	for (w.next = 0; w.next < RECORDS && w.offsets[w.next] < start;)
@@ -160,6 +164,7 @@ static void enter(size_t index)
 	EXPECT(fresh == expected, "%s: offset %" PRId64 " %s", w.where, w.offsets[index], fresh ? "twice" : "refused");
 	if (!fresh)
 		return;
+	commit_times_read(&w.p.times, w.offsets[index], (int64_t)index);
 	w.read_to = w.offsets[index] + 1;
 	w.entered[index] = true;
 	struct flight f = {.record = {.partition = &w.p, .epoch = partition_epoch(&w.p), .ticket = ticket,
@@ -224,6 +229,7 @@ static void ask_progress(void)
 	int64_t position = partition_to_record(&w.p);
 	if (position < 0 || w.asked == JOBS_MAX)
 		return;
+	partition_note_time(&w.p, position);
 	partition_recording(&w.p, position);
 	w.jobs[w.asked++] = (struct job){.epoch = partition_epoch(&w.p), .position = position, .claim = w.p.claim,
 					 .history = w.p.history.bytes[0]};
@@ -307,6 +313,19 @@ static void check(void)
 	       tracker_unsettled(&w.p.tracker), unsettled);
 }
 
+/* The time of record i is i. */
+static void check_times(void)
+{
+	int64_t base = w.p.committed >= 0 ? w.p.committed : w.p.recorded, time_us = partition_uncommitted_us(&w.p);
+	size_t first = 0;
+	while (first < RECORDS && w.offsets[first] < base)
+		first++;
+	if (base < 0 || first == RECORDS || !partition_is_reading(&w.p))
+		return;
+	EXPECT(time_us == (int64_t)first || (time_us < 0 && !w.entered[first]),
+	       "%s: uncommitted since %" PRId64 " at %" PRId64 ", not %zu", w.where, time_us, base, first);
+}
+
 static void step(bool trouble)
 {
 	uint64_t lot = prng_below(&w.random, trouble ? 1000 : 990);
@@ -358,6 +377,7 @@ START_TEST(test_partition_model__random_lives)
 		snprintf(w.where, sizeof(w.where), "DW_TEST_SEED=%" PRIu64 " step %d", seed, i);
 		step(true);
 		check();
+		check_times();
 	}
 	/* No more trouble but what is under way: everything comes to its end. */
 	for (int i = 0; i < QUIET && (w.db.progress != w.end || w.committed != w.end); i++) {
@@ -366,6 +386,7 @@ START_TEST(test_partition_model__random_lives)
 			give_back();
 		step(false);
 		check();
+		check_times();
 	}
 	EXPECT(w.db.progress == w.end && w.committed == w.end,
 	       "%s: progress %" PRId64 " and commit %" PRId64 " do not reach %" PRId64, w.where, w.db.progress,

@@ -106,7 +106,7 @@ bool lag_publish(const char *topic, int32_t partition, const struct lag_position
 			cond_signal(&self.wake);
 		}
 	}
-	row->lag.position = *p;
+	partition_lag_publish(&row->lag, p, clock_mono_us());
 	bool cut = row->cut;
 	row->cut = false;
 	mutex_unlock(&self.lock);
@@ -133,23 +133,23 @@ static bool take_first(void *owner, const struct kafka_record *record)
 	return false;
 }
 
-/* Reads the first record from `base` on. Returns: whether the brokers answered. */
-static bool look(const char *topic, int32_t partition, int64_t base)
+/* Reads the first record from `first` on. Returns: whether the brokers answered. */
+static bool look(const char *topic, int32_t partition, int64_t first)
 {
-	struct kafka_record first = {.offset = -1};
-	int64_t next = base;
+	struct kafka_record found = {.offset = -1};
+	int64_t next = first;
 
 	enum kafka_answer answer =
-		kafka_admin_read(self.admin, topic, partition, base, LOOK_TIMEOUT_MS, take_first, &first, &next);
+		kafka_admin_read(self.admin, topic, partition, first, LOOK_TIMEOUT_MS, take_first, &found, &next);
 	if (answer != KAFKA_OK)
 		return answer == KAFKA_DAMAGED; /* its time stays unknown; the partition's consumer says why */
 	mutex_lock(&self.lock);
 	struct lag_row *row = find_row(topic, partition);
 	if (row) {
-		row->lag.seen_at = base;
-		row->lag.seen_us = first.offset >= 0 ? first.timestamp_us : -1;
+		row->lag.seen_at = first;
+		row->lag.seen_us = found.offset >= 0 ? found.timestamp_us : -1;
 		/* A record without a time is a record all the same: nothing may be taken for a gap. */
-		row->lag.seen_next = first.offset >= 0 ? base : next;
+		row->lag.seen_next = found.offset >= 0 ? first : next;
 	}
 	mutex_unlock(&self.lock);
 	return true;
@@ -180,7 +180,7 @@ static enum kafka_answer ask_committed(const char *topic, int32_t partition)
 /* Asks for one partition's log; `next`: as it was published before. Takes no lock while it waits: the row may be gone afterwards. */
 static enum kafka_answer ask(const char *topic, int32_t partition, int64_t next)
 {
-	int64_t low, high, base = -1;
+	int64_t low, high, first = -1;
 	enum kafka_answer answer = ask_committed(topic, partition);
 	if (answer == KAFKA_OK)
 		answer = kafka_admin_watermarks(self.admin, topic, partition, WATERMARKS_TIMEOUT_MS, &low, &high);
@@ -190,16 +190,13 @@ static enum kafka_answer ask(const char *topic, int32_t partition, int64_t next)
 	mutex_lock(&self.lock);
 	struct lag_row *row = find_row(topic, partition);
 	if (row) {
-		row->lag.low = low;
-		row->lag.high = high;
+		partition_lag_answer(&row->lag, low, high, clock_mono_us());
 		row->cut |= high < next;
-		row->lag.answered_us = clock_mono_us();
 		if (partition_lag_needs_look(&row->lag))
-			base = partition_lag_base(&row->lag);
+			first = partition_lag_first(&row->lag);
 	}
 	mutex_unlock(&self.lock);
-	/* Below the log's start there is nothing to read: that partition has lost records and says so elsewhere. */
-	return base >= low && !look(topic, partition, base) ? KAFKA_UNAVAILABLE : KAFKA_OK;
+	return first >= 0 && !look(topic, partition, first) ? KAFKA_UNAVAILABLE : KAFKA_OK;
 }
 
 /* Steps to the row behind *cursor, from the last to the first. Returns: false at the end of the thread. */

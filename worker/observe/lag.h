@@ -18,7 +18,7 @@ enum { LAG_UNKNOWN = -2 };
 /* What the owner of a partition knows. */
 struct lag_position {
 	int64_t committed;        /* position last committed to Kafka; -1: Kafka has none; LAG_UNKNOWN: not asked yet */
-	int64_t uncommitted_us;   /* timestamp of the record at or after `committed`; -1: not known here */
+	int64_t uncommitted_us;   /* timestamp of the record at or after `committed`; negative: not known here */
 	int64_t next;             /* position of the consumer; -1: not started */
 	bool paused;              /* by back-pressure, a due time, or the start rule */
 	const char *state;        /* name of the partition's state; a constant */

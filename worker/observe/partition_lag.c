@@ -8,6 +8,7 @@ void partition_lag_init(struct partition_lag *p)
 		.low = -1,
 		.high = -1,
 		.answered_us = -1,
+		.proven_end = -1,
 		.seen_at = -1,
 		.seen_us = -1,
 		.seen_next = -1,
@@ -30,14 +31,61 @@ int64_t partition_lag_base(const struct partition_lag *p)
 	return p->answered_us >= 0 ? p->low : -1;
 }
 
-bool partition_lag_needs_look(const struct partition_lag *p)
+/* The base, past a gap without records that was seen there. */
+static int64_t past_gap(const struct partition_lag *p)
 {
 	int64_t base = partition_lag_base(p);
 
-	if (p->position.uncommitted_us >= 0 || p->answered_us < 0 || base < 0 || base >= p->high)
+	return base == p->seen_at && p->seen_us < 0 && p->seen_next > base ? p->seen_next : base;
+}
+
+static void prove(struct partition_lag *p, int64_t end, int64_t mono_us)
+{
+	int64_t base = past_gap(p);
+
+	if (end <= base || p->proven_end > base)
+		return;
+	p->proven_end = end;
+	p->proven_us = mono_us;
+}
+
+void partition_lag_publish(struct partition_lag *p, const struct lag_position *position, int64_t mono_us)
+{
+	p->position = *position;
+	prove(p, position->next > p->high ? position->next : p->high, mono_us);
+}
+
+void partition_lag_answer(struct partition_lag *p, int64_t low, int64_t high, int64_t mono_us)
+{
+	/* Ends do not go back: it is another log, of which nothing was seen. */
+	if (high < p->high)
+		p->proven_end = p->seen_at = p->seen_us = p->seen_next = -1;
+	p->low = low;
+	p->high = high;
+	p->answered_us = mono_us;
+	prove(p, high, mono_us);
+}
+
+int64_t partition_lag_first(const struct partition_lag *p)
+{
+	int64_t base = partition_lag_base(p);
+
+	return base >= 0 && p->answered_us >= 0 && base < p->low ? p->low : base;
+}
+
+static bool was_seen(const struct partition_lag *p)
+{
+	return p->seen_at >= 0 && p->seen_at == partition_lag_first(p);
+}
+
+bool partition_lag_needs_look(const struct partition_lag *p)
+{
+	int64_t first = partition_lag_first(p);
+
+	if (p->position.uncommitted_us >= 0 || p->answered_us < 0 || first < 0 || first >= p->high)
 		return false;
 	/* A look that found nothing is repeated only once there is more log to look at. */
-	return p->seen_at != base || (p->seen_us < 0 && p->seen_next < p->high);
+	return !was_seen(p) || (p->seen_us < 0 && p->seen_next < p->high);
 }
 
 int64_t partition_lag_end(const struct partition_lag *p, int64_t mono_us, int64_t stale_us)
@@ -50,26 +98,22 @@ int64_t partition_lag_end(const struct partition_lag *p, int64_t mono_us, int64_
 
 int64_t partition_lag_offsets(const struct partition_lag *p, int64_t mono_us, int64_t stale_us)
 {
-	int64_t end = partition_lag_end(p, mono_us, stale_us);
-	int64_t base = partition_lag_base(p);
+	int64_t end = partition_lag_end(p, mono_us, stale_us), base = past_gap(p);
 
-	if (end < 0 || base < 0)
-		return -1;
-	if (p->seen_at == base && p->seen_us < 0 && p->seen_next > base)
-		base = p->seen_next;
-	return end > base ? end - base : 0;
+	return end < 0 || base < 0 || end < base ? -1 : end - base;
 }
 
 bool partition_lag_seconds(const struct partition_lag *p, int64_t mono_us, int64_t stale_us, int64_t wall_us,
 			   double *seconds)
 {
-	int64_t first_us = p->position.uncommitted_us;
+	int64_t first_us = p->position.uncommitted_us, base = past_gap(p);
 
-	if (first_us < 0 && p->seen_at >= 0 && p->seen_at == partition_lag_base(p))
+	if (first_us < 0 && was_seen(p))
 		first_us = p->seen_us;
 	if (first_us < 0) {
-		*seconds = 0;
-		return partition_lag_offsets(p, mono_us, stale_us) == 0;
+		bool lags = base >= 0 && p->proven_end > base;
+		*seconds = lags ? (double)(mono_us - p->proven_us) / 1e6 : 0;
+		return lags || partition_lag_offsets(p, mono_us, stale_us) == 0;
 	}
 	/* Records are stamped by other clocks than ours. */
 	*seconds = wall_us > first_us ? (double)(wall_us - first_us) / 1e6 : 0;

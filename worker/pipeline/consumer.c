@@ -286,20 +286,15 @@ static void serve(struct consumer *c, int64_t now_us)
 static void publish_partition(struct consumer *c, struct partition *p, int64_t now_us)
 {
 	struct lag_position position = {.committed = p->committed,
-	                                .uncommitted_us = -1,
+	                                .uncommitted_us = partition_uncommitted_us(p),
 	                                .next = partition_is_reading(p) ? p->tracker.position : -1,
 	                                .paused = p->paused || p->state == PARTITION_HELD ||
 	                                          p->state == PARTITION_RESOLVING || p->state == PARTITION_PROVING,
 	                                .state = partition_state_name(p->state)};
-	int64_t oldest;
 	/* With PostgreSQL away that is for long, and counted from the log's start the lag would be days that are none:
 	 * lag.c asks. */
 	if (p->state == PARTITION_RESOLVING && p->committed < 0)
 		position.committed = LAG_UNKNOWN;
-	/* Only while the oldest unsettled record is the first uncommitted one. */
-	if (partition_is_reading(p) && tracker_oldest_timestamp(&p->tracker, &oldest) &&
-	    tracker_committable(&p->tracker) == (p->committed >= 0 ? p->committed : p->recorded))
-		position.uncommitted_us = oldest;
 	if (!lag_publish(p->topic, p->partition, &position) || !partition_is_fetched(p))
 		return;
 	LOG(LOG_ERROR, "the log ends below what was read of it: the start rule is asked", LOG_S("topic", p->topic),

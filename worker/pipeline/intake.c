@@ -63,6 +63,7 @@ void intake_record(struct consumer *c, const struct kafka_record *k)
 	if (!tracker_enter(&p->tracker, k->offset, k->timestamp_us, &ticket))
 		return;
 	tracker_fingerprint(&p->tracker, &print);
+	commit_times_read(&p->times, k->offset, k->timestamp_us);
 	c->tally.consumed++;
 	p->unreadable = -1;
 	FAIL_POINT(after_track);

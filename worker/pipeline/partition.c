@@ -72,6 +72,7 @@ void partition_assign(struct partition *p)
 	move(p, PARTITION_ASSIGN);
 	end_reading(p);
 	p->committed = -1;
+	commit_times_clear(&p->times);
 	p->resolve_at_us = p->unresolved_since_us = 0;
 	p->resolving = p->paused = p->offsets_lost = false;
 	p->expected = (struct fingerprint){0};
@@ -191,6 +192,20 @@ void partition_restart(struct partition *p, int64_t ask_again_us)
 static bool is_newer(const struct fingerprint *a, const struct fingerprint *b)
 {
 	return a->exists && (!b->exists || a->offset > b->offset);
+}
+
+void partition_note_time(struct partition *p, int64_t position)
+{
+	int64_t oldest_us;
+	if (!tracker_oldest_timestamp(&p->tracker, &oldest_us))
+		oldest_us = COMMIT_TIME_UNREAD;
+	commit_times_note(&p->times, position, oldest_us, (const int64_t[]){p->committed, p->committing, p->recorded});
+}
+
+int64_t partition_uncommitted_us(const struct partition *p)
+{
+	/* Without a commit it is where reading began: that is committed at once. */
+	return commit_times_at(&p->times, p->committed >= 0 ? p->committed : p->recorded);
 }
 
 int64_t partition_to_record(const struct partition *p)

@@ -35,6 +35,7 @@
 #define WORKER_PIPELINE_PARTITION_H
 
 #include "worker/ledger/start_rule.h"
+#include "worker/pipeline/commit_times.h"
 #include "worker/pipeline/record.h"
 #include "worker/pipeline/tracker.h"
 
@@ -80,6 +81,7 @@ struct partition {
 	int64_t committed;   /* position last committed to Kafka, as far as known; -1: none */
 	int64_t committing;  /* position sent to Kafka and not answered; -1: none */
 	bool commit_unsure;  /* a commit failed, or a restart overtook its answer: Kafka may have it or not */
+	struct commit_times times; /* of the records behind the positions above */
 	int64_t committed_lsn; /* WAL position that the progress write of `recorded` saw */
 	struct record *head; /* HELD until it is due; owned */
 	int64_t head_due_ms; /* Unix */
@@ -167,6 +169,11 @@ static inline bool partition_has_lost(const struct partition *p)
 
 /* PROVING: where it is fetched from. */
 int64_t partition_proves_from(const struct partition *p);
+
+/* `position` is to be committed, or is: remembers since when what lies behind it waits. */
+void partition_note_time(struct partition *p, int64_t position);
+/* Time of the first uncommitted record, negative when it is not known here. */
+int64_t partition_uncommitted_us(const struct partition *p);
 
 /* A position that is settled and not yet on its way to PostgreSQL, or whose fingerprint is not, or -1. */
 int64_t partition_to_record(const struct partition *p);

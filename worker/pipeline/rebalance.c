@@ -154,6 +154,9 @@ static int64_t resolved(struct partition *p, const struct keeper_entry *e, const
 	int64_t from = partition_resolve(p, &e->verdict, &e->facts, history, e->claim);
 	/* What Kafka has is ours only if we marked it, here: anything else is committed over at once. */
 	p->committed = e->facts.marked && !e->facts.mark_elsewhere ? e->facts.committed : -1;
+	partition_note_time(p, p->recorded);
+	if (p->committed >= 0)
+		partition_note_time(p, p->committed);
 	if (e->verdict.foreign)
 		LOG(LOG_ERROR, "another consumer has committed under this group's name: passed over, progress counts",
 		    LOG_S("topic", p->topic), LOG_I("partition", p->partition), LOG_I("committed", e->facts.committed),

@@ -79,6 +79,7 @@ void settle_progress(struct consumer *c)
 		} else if (!history_epoch_equal(&job->history, &p->history)) {
 			continue;
 		}
+		partition_note_time(p, position);
 		partition_recording(p, position);
 		job->entries[job->count++] = (struct keeper_entry){
 		        .partition = p, .epoch = partition_epoch(p), .claim = p->claim, .position = position,

@@ -1,0 +1,111 @@
+"""
+Lag in offsets and in seconds, per partition, at every scrape: what Kafka's own tool says, and the age of the first
+uncommitted record, which the journal knows. Under load, while the database hangs, and while nobody reads.
+"""
+
+import re
+import time
+import unittest
+
+from stack import Scene, shared
+from stack.events import BASE_RULES, delivered
+from stack.records import Record
+from stack.traffic import encode
+
+PARTITIONS = 4
+RECORDS = 4000
+OLDEST_S = 3600  # ago; each record is STEP_MS younger than the one before it
+STEP_MS = 300
+CLOCK_S = 0.002  # Kafka's times are whole milliseconds
+
+
+class LagTest(unittest.TestCase):
+    def setUp(self):
+        self.scene = Scene(shared(), partitions=PARTITIONS, deferred_partitions=1,
+            **{"inflight.max": 400, "batch.max": 50})
+        self.scene.apply_rules(BASE_RULES)
+
+    def produce(self):
+        first_ms = int(time.time() - OLDEST_S) * 1000
+        values = [encode(delivered(f"o{i}")) for i in range(RECORDS)]
+        self.scene.send([Record(value, partition=i % PARTITIONS, timestamp_ms=first_ms + STEP_MS * (i // PARTITIONS))
+            for i, value in enumerate(values)])
+        self.times = {(entry.partition, entry.offset): entry.timestamp_ms / 1000
+            for entry in self.scene.journal.acknowledged}
+        self.ends = {p: 1 + max(offset for partition, offset in self.times if partition == p)
+            for p in range(PARTITIONS)}
+
+    def figure(self, metrics, name, partition):
+        """None where it is not shown."""
+        found = metrics.series(name, topic=self.scene.topic, partition=str(partition))
+        return found[0][1] if found else None
+
+    def scrape(self, worker):
+        """One scrape, which must be right. Returns (metrics, partitions whose first uncommitted record had its age)."""
+        before = time.time()
+        metrics = worker.metrics()
+        after = time.time()
+        aged = 0
+        for partition in worker_partitions(metrics, self.scene.topic):
+            lag, seconds, committed = (self.figure(metrics, f"consumer_{name}", partition)
+                for name in ("lag", "lag_seconds", "committed_offset"))
+            if not lag:
+                continue  # not known before the first answer, or none
+            first = self.times[partition, int(committed or 0)]
+            what = f"partition {partition}, committed {committed}, lag {lag}: {seconds} s"
+            self.assertEqual(lag, self.ends[partition] - (committed or 0), what)
+            self.assertIsNotNone(seconds, what)
+            self.assertTrue(0 <= seconds <= after - first + CLOCK_S, what)
+            exact = seconds >= before - first - CLOCK_S
+            self.assertTrue(exact or not committed, what)  # what nobody has read may be older than it is known to be
+            aged += exact
+        return metrics, aged
+
+    def assert_as_the_tool_says(self, metrics):
+        """The worker commits nothing meanwhile."""
+        text = self.scene.stack.kafka.group_tool("--describe", "--group", self.scene.group)
+        rows = re.findall(rf"^\S+\s+{re.escape(self.scene.topic)}\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s", text, re.M)
+        self.assertEqual(len(rows), PARTITIONS, text)
+        for partition, *figures in rows:
+            self.assertEqual([self.figure(metrics, f"consumer_{name}", partition)
+                for name in ("committed_offset", "end_offset", "lag")], list(map(float, figures)), text)
+
+    def test_lag__is_right_at_every_scrape(self):
+        scene, postgres = self.scene, shared().postgres
+        scene.slow_down(0.02)
+        self.produce()
+        self.addCleanup(postgres.thaw)
+        right = settled = 0
+        with scene.worker() as worker:
+            while settled < RECORDS / 4:
+                metrics, aged = self.scrape(worker)
+                settled = metrics.value("records_settled_total")
+                right += aged
+            self.assertGreater(right, 20, "scrapes under load")
+
+            postgres.freeze()
+            worker.wait_until(lambda m: m.value("consumer_partition_paused", topic=scene.topic) == PARTITIONS, 20)
+            hung, aged = self.scrape(worker)
+            self.assertEqual(aged, PARTITIONS)
+            self.assert_as_the_tool_says(hung)
+            later, aged = self.scrape(worker)
+            self.assertEqual(aged, PARTITIONS)
+            for partition in range(PARTITIONS):
+                self.assertGreater(self.figure(later, "consumer_lag_seconds", partition),
+                    self.figure(hung, "consumer_lag_seconds", partition))
+            postgres.thaw()
+
+            while self.scrape(worker)[0].value("consumer_lag", topic=scene.topic):
+                pass
+            scene.check(worker)
+            metrics = worker.wait_until(lambda m: m.value("consumer_lag") == 0, 10)
+            self.assertEqual([self.figure(metrics, "consumer_lag_seconds", p) for p in range(PARTITIONS)],
+                [0] * PARTITIONS)
+
+
+def worker_partitions(metrics, topic):
+    return [int(labels["partition"]) for labels, _ in metrics.series("consumer_partition_paused", topic=topic)]
+
+
+if __name__ == "__main__":
+    unittest.main()
