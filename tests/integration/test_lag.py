@@ -1,8 +1,10 @@
 """
 Lag in offsets and in seconds, per partition, at every scrape: what Kafka's own tool says, and the age of the first
 uncommitted record, which the journal knows. Under load, while the database hangs, and while nobody reads.
+Lost offsets: each partition's are named, and told apart from the lag.
 """
 
+import json
 import re
 import time
 import unittest
@@ -20,10 +22,10 @@ CLOCK_S = 0.002  # Kafka's times are whole milliseconds
 
 
 class LagTest(unittest.TestCase):
-    def setUp(self):
-        self.scene = Scene(shared(), partitions=PARTITIONS, deferred_partitions=1,
-            **{"inflight.max": 400, "batch.max": 50})
+    def new_scene(self, partitions, **options):
+        self.scene = Scene(shared(), partitions=partitions, deferred_partitions=1, **options)
         self.scene.apply_rules(BASE_RULES)
+        return self.scene
 
     def produce(self):
         first_ms = int(time.time() - OLDEST_S) * 1000
@@ -61,17 +63,20 @@ class LagTest(unittest.TestCase):
             aged += exact
         return metrics, aged
 
-    def assert_as_the_tool_says(self, metrics):
-        """The worker commits nothing meanwhile."""
+    def tool_says(self):
+        """{partition: [committed, end, lag]} by Kafka's own tool."""
         text = self.scene.stack.kafka.group_tool("--describe", "--group", self.scene.group)
         rows = re.findall(rf"^\S+\s+{re.escape(self.scene.topic)}\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s", text, re.M)
-        self.assertEqual(len(rows), PARTITIONS, text)
-        for partition, *figures in rows:
-            self.assertEqual([self.figure(metrics, f"consumer_{name}", partition)
-                for name in ("committed_offset", "end_offset", "lag")], list(map(float, figures)), text)
+        return {int(partition): list(map(int, figures)) for partition, *figures in rows}
+
+    def worker_says(self, metrics):
+        return {partition: [self.figure(metrics, f"consumer_{name}", partition)
+            for name in ("committed_offset", "end_offset", "lag")] for partition in
+            worker_partitions(metrics, self.scene.topic)}
 
     def test_lag__is_right_at_every_scrape(self):
-        scene, postgres = self.scene, shared().postgres
+        scene = self.new_scene(PARTITIONS, **{"inflight.max": 400, "batch.max": 50})
+        postgres = shared().postgres
         scene.slow_down(0.02)
         self.produce()
         self.addCleanup(postgres.thaw)
@@ -87,7 +92,7 @@ class LagTest(unittest.TestCase):
             worker.wait_until(lambda m: m.value("consumer_partition_paused", topic=scene.topic) == PARTITIONS, 20)
             hung, aged = self.scrape(worker)
             self.assertEqual(aged, PARTITIONS)
-            self.assert_as_the_tool_says(hung)
+            self.assertEqual(self.worker_says(hung), self.tool_says())
             later, aged = self.scrape(worker)
             self.assertEqual(aged, PARTITIONS)
             for partition in range(PARTITIONS):
@@ -101,6 +106,38 @@ class LagTest(unittest.TestCase):
             metrics = worker.wait_until(lambda m: m.value("consumer_lag") == 0, 10)
             self.assertEqual([self.figure(metrics, "consumer_lag_seconds", p) for p in range(PARTITIONS)],
                 [0] * PARTITIONS)
+
+    def test_lag__every_lost_range_is_named(self):
+        fleet = 12  # more than the log lets pass in a line each
+        scene = self.new_scene(fleet)
+        for name in ("done", "lost", "left"):
+            scene.send([Record(encode(delivered(f"{name}-{p}-{i}")), partition=p)
+                for p in range(fleet) for i in range(4)])
+            if name == "done":
+                with scene.worker() as worker:
+                    scene.wait_settled(worker)
+                    self.assertEqual(worker.stop(), 0, worker.log())
+        lost = {p: 1 + p % 4 for p in range(fleet)}
+        for partition, count in lost.items():
+            scene.stack.delete_records(scene.topic, partition, 4 + count)
+        with scene.worker() as worker:
+            worker.wait_logged(r"level=error msg=\"offsets lost:.* lost="
+                + ",".join(f"{p}:4-{4 + count}" for p, count in lost.items()) + r"\n")
+            metrics = worker.wait_until(lambda m: m.value("degraded", what="offset_lost") == 1 and
+                all(len(m.series(f"consumer_{name}", topic=scene.topic)) == fleet for name in ("lag", "lag_seconds")), 20,
+                "the fleet's lag")
+            self.assertEqual({p: self.figure(metrics, "partition_offsets_lost", p) for p in range(fleet)}, lost)
+            self.assertEqual(metrics.value("partition_offsets_lost", topic=scene.deferred), 0)
+            self.assertEqual(len(re.findall(rf"topic={scene.topic} assigned=0-{fleet - 1}\n", worker.log(1000))), 1)
+            tool = self.tool_says()
+            self.assertEqual(tool, {p: [4, 12, 8] for p in range(fleet)})
+            self.assertEqual(self.worker_says(metrics), tool)
+        rows = json.loads(scene.command("lag", "--json", check=0).stdout)["partitions"]
+        self.assertEqual({row["partition"]: ([row["committed"], row["end_offset"], row["lag"]], row["lost"])
+            for row in rows if row["topic"] == scene.topic}, {p: (tool[p], lost[p]) for p in range(fleet)})
+        table = scene.command("lag", check=0).stdout
+        self.assertRegex(table, rf"(?m)^{scene.topic} +5 +6 +4 +12 +8 +2 +\d")
+        self.assertRegex(table, rf"(?m)^total +{8 * fleet} +{sum(lost.values())} +\d")
 
 
 def worker_partitions(metrics, topic):

@@ -140,7 +140,7 @@ static void set_log(int partition, struct log log)
 	mutex_unlock(&lock);
 }
 
-static const struct lag_position nothing_known = {.committed = -1, .uncommitted_us = -1, .next = -1, .state = ""};
+static const struct lag_position nothing_known = {.committed = -1, .uncommitted_us = -1, .next = -1, .lost = -1, .state = ""};
 
 /* Committed up to where it reads: nothing in flight, so the time of the next record is not known here. */
 static void publish_idle(int partition, int64_t position)
@@ -359,6 +359,7 @@ START_TEST(test_lag__unknown_is_left_out)
 	ck_assert(!shown("consumer_lag_seconds", 3, &value));
 	ck_assert(!shown("consumer_end_offset", 3, &value));
 	ck_assert(!shown("consumer_committed_offset", 3, &value));
+	ck_assert(!shown("partition_offsets_lost", 3, &value));
 	ck_assert(shown("consumer_partition_paused", 3, &value));
 	ck_assert_int_eq(lag_total(), -1);
 	lag_remove("events", 3);
@@ -373,12 +374,13 @@ START_TEST(test_lag__all_families_of_a_partition)
 	set_log(2, (struct log){.low = 5, .high = 100, .first_us = clock_wall_us() - 50 * SECOND});
 	begin();
 	lag_publish("events", 2, &(struct lag_position){.committed = 60, .uncommitted_us = -1, .next = 60,
-							.paused = true, .state = "paused"});
+							.lost = 7, .paused = true, .state = "paused"});
 	wait_shown("consumer_lag", 2, true, 40);
 	wait_asked(2, 2);
 	ck_assert(shown("consumer_end_offset", 2, &value) && value == 100);
 	ck_assert(shown("consumer_committed_offset", 2, &value) && value == 60);
 	ck_assert(shown("consumer_partition_paused", 2, &value) && value == 1);
+	ck_assert(shown("partition_offsets_lost", 2, &value) && value == 7);
 	ck_assert(shown("consumer_lag_seconds", 2, &value) && value >= 50 && value < 60);
 	ck_assert_int_eq(lag_total(), 40);
 	end();

@@ -34,17 +34,27 @@ static int64_t next_of(const struct row *r)
 	return r->committed > r->low ? r->committed : r->low;
 }
 
+/* As Kafka's own tool has it: from the commit to the end, what is lost of that included. -1 where the log ends below
+ * the commit: it is another log, of which nobody knows yet what is to be read. */
 static int64_t lag_of(const struct row *r)
 {
-	int64_t next = next_of(r);
-	return r->high > next ? r->high - next : 0;
+	int64_t from = r->committed >= 0 ? r->committed : r->low;
+	return r->high >= from ? r->high - from : -1;
+}
+
+/* How far the commit lies outside of the log; -1 without one. */
+static int64_t lost_of(const struct row *r)
+{
+	if (r->committed < 0)
+		return -1;
+	return r->committed < r->low ? r->low - r->committed : r->committed > r->high ? r->committed - r->high : 0;
 }
 
 /* 0 when nothing is left, -1 when the time is not known. */
 static double seconds_of(const struct row *r, int64_t now_us)
 {
 	if (r->first_us < 0)
-		return lag_of(r) > 0 ? -1 : 0;
+		return lag_of(r) ? -1 : 0;
 	return now_us > r->first_us ? (double)(now_us - r->first_us) / 1e6 : 0;
 }
 
@@ -94,8 +104,8 @@ static int ask_position(struct lag_run *run, struct row *r)
 	int64_t next;
 	if (kafka_admin_watermarks(run->admin, r->topic, r->partition, run->timeout_ms, &r->low, &r->high) != KAFKA_OK)
 		return fail(run);
-	if (lag_of(r) == 0)
-		return 0;
+	if (next_of(r) >= r->high)
+		return 0; /* nothing is left to read */
 	enum kafka_answer answer = kafka_admin_read(run->admin, r->topic, r->partition, next_of(r), run->timeout_ms,
 						    take_time, r, &next);
 	/* Where the log is damaged the time is not known; the offsets are, and the other partitions. */
@@ -116,16 +126,24 @@ static int ask(struct lag_run *run)
 }
 
 struct total {
-	int64_t lag;
-	double seconds; /* the most; -1 if any is not known */
+	int64_t lag, lost; /* -1 if any is not known */
+	double seconds;    /* the most; -1 if any is not known */
 };
+
+static void add_known(int64_t *sum, int64_t more)
+{
+	*sum = *sum < 0 || more < 0 ? -1 : *sum + more;
+}
 
 static struct total total_of(const struct lag_run *run, int64_t now_us)
 {
-	struct total t = {0, 0};
+	struct total t = {0, 0, 0};
 	for (size_t i = 0; i < run->row_count; i++) {
 		double seconds = seconds_of(&run->rows[i], now_us);
-		t.lag += lag_of(&run->rows[i]);
+		add_known(&t.lag, lag_of(&run->rows[i]));
+		/* Without a commit nothing is lost that Kafka knows of. */
+		if (run->rows[i].committed >= 0)
+			add_known(&t.lost, lost_of(&run->rows[i]));
 		if (seconds < 0 || t.seconds < 0)
 			t.seconds = -1;
 		else if (seconds > t.seconds)
@@ -152,8 +170,9 @@ static void cell_seconds(struct table *t, double seconds)
 
 static void print_table(const struct lag_run *run, int64_t now_us)
 {
-	static const struct table_column columns[] = {{"TOPIC", false}, {"PARTITION", true}, {"COMMITTED", true},
-						      {"END", true},    {"LAG", true},       {"SECONDS", true}};
+	static const struct table_column columns[] = {{"TOPIC", false},    {"PARTITION", true}, {"START", true},
+						      {"COMMITTED", true}, {"END", true},       {"LAG", true},
+						      {"LOST", true},      {"SECONDS", true}};
 	struct table t = table_of(columns, sizeof(columns) / sizeof(columns[0]));
 	struct total total = total_of(run, now_us);
 
@@ -161,18 +180,30 @@ static void print_table(const struct lag_run *run, int64_t now_us)
 		const struct row *r = &run->rows[i];
 		table_cell(&t, "%s", r->topic);
 		table_cell(&t, "%" PRId32, r->partition);
+		cell_number(&t, r->low);
 		cell_number(&t, r->committed);
 		cell_number(&t, r->high);
 		cell_number(&t, lag_of(r));
+		cell_number(&t, lost_of(r));
 		cell_seconds(&t, seconds_of(r, now_us));
 	}
 	table_cell(&t, "total");
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 4; i++)
 		table_cell(&t, "%s", "");
 	cell_number(&t, total.lag);
+	cell_number(&t, total.lost);
 	cell_seconds(&t, total.seconds);
 	table_print(&t, stdout);
 	table_release(&t);
+}
+
+static void put_number(struct json_writer *w, const char *name, int64_t number)
+{
+	json_put_key(w, name);
+	if (number < 0)
+		json_put_null(w);
+	else
+		json_put_int(w, number);
 }
 
 static void put_seconds(struct json_writer *w, const char *name, double seconds)
@@ -192,7 +223,8 @@ static void print_json(const struct lag_run *run, int64_t now_us)
 
 	json_put_open(&w, '{');
 	json_put_key(&w, "group"), json_put_text(&w, run->cli->options->kafka_group);
-	json_put_key(&w, "lag"), json_put_int(&w, total.lag);
+	put_number(&w, "lag", total.lag);
+	put_number(&w, "lost", total.lost);
 	put_seconds(&w, "lag_seconds", total.seconds);
 	json_put_key(&w, "partitions"), json_put_open(&w, '[');
 	for (size_t i = 0; i < run->row_count; i++) {
@@ -200,14 +232,11 @@ static void print_json(const struct lag_run *run, int64_t now_us)
 		json_put_open(&w, '{');
 		json_put_key(&w, "topic"), json_put_text(&w, r->topic);
 		json_put_key(&w, "partition"), json_put_int(&w, r->partition);
-		json_put_key(&w, "committed");
-		if (r->committed < 0)
-			json_put_null(&w);
-		else
-			json_put_int(&w, r->committed);
-		json_put_key(&w, "start_offset"), json_put_int(&w, r->low);
-		json_put_key(&w, "end_offset"), json_put_int(&w, r->high);
-		json_put_key(&w, "lag"), json_put_int(&w, lag_of(r));
+		put_number(&w, "committed", r->committed);
+		put_number(&w, "start_offset", r->low);
+		put_number(&w, "end_offset", r->high);
+		put_number(&w, "lag", lag_of(r));
+		put_number(&w, "lost", lost_of(r));
 		put_seconds(&w, "lag_seconds", seconds_of(r, now_us));
 		json_put_close(&w, '}');
 	}

@@ -329,7 +329,7 @@ int64_t lag_total(void)
 	return total;
 }
 
-enum family { FAMILY_LAG, FAMILY_SECONDS, FAMILY_END, FAMILY_COMMITTED, FAMILY_PAUSED, FAMILY_COUNT };
+enum family { FAMILY_LAG, FAMILY_SECONDS, FAMILY_END, FAMILY_COMMITTED, FAMILY_PAUSED, FAMILY_LOST, FAMILY_COUNT };
 
 static const struct {
 	const char *name;
@@ -340,6 +340,8 @@ static const struct {
 	[FAMILY_END] = {METRICS_PREFIX "consumer_end_offset", "End of the log."},
 	[FAMILY_COMMITTED] = {METRICS_PREFIX "consumer_committed_offset", "Position last committed to Kafka."},
 	[FAMILY_PAUSED] = {METRICS_PREFIX "consumer_partition_paused", "1 while nothing is fetched from it."},
+	[FAMILY_LOST] = {METRICS_PREFIX "partition_offsets_lost",
+			 "Offsets that are lost there: not consumed until it is accepted."},
 };
 
 struct moment {
@@ -364,6 +366,9 @@ static bool row_value(const struct partition_lag *p, enum family family, const s
 	case FAMILY_PAUSED:
 		*value = p->position.paused;
 		return true;
+	case FAMILY_LOST:
+		*value = (double)p->position.lost;
+		return *value >= 0;
 	case FAMILY_COUNT:
 		break;
 	}

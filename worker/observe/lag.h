@@ -20,6 +20,7 @@ struct lag_position {
 	int64_t committed;        /* position last committed to Kafka; -1: Kafka has none; LAG_UNKNOWN: not asked yet */
 	int64_t uncommitted_us;   /* timestamp of the record at or after `committed`; negative: not known here */
 	int64_t next;             /* position of the consumer; -1: not started */
+	int64_t lost;             /* offsets that the start rule found lost and nobody accepted; -1: not asked yet */
 	bool paused;              /* by back-pressure, a due time, or the start rule */
 	const char *state;        /* name of the partition's state; a constant */
 };
@@ -38,7 +39,7 @@ must_use int lag_start(const struct kafka_settings *s, const char *topic, int in
 void lag_stop(void);
 
 /* Appends consumer_lag, consumer_lag_seconds, consumer_end_offset, consumer_committed_offset,
- * consumer_partition_paused, by topic, partition, group. What is not known is left out, never -1. */
+ * consumer_partition_paused, partition_offsets_lost, by topic, partition, group. What is not known is left out, never -1. */
 void lag_expose(struct buf *out, const char *group);
 
 /* Sum of lag over this worker's partitions, -1 while any is unknown. */

@@ -3,7 +3,7 @@
 void partition_lag_init(struct partition_lag *p)
 {
 	*p = (struct partition_lag){
-		.position = {.committed = -1, .uncommitted_us = -1, .next = -1, .state = ""},
+		.position = {.committed = -1, .uncommitted_us = -1, .next = -1, .lost = -1, .state = ""},
 		.asked = LAG_UNKNOWN,
 		.low = -1,
 		.high = -1,

@@ -288,6 +288,9 @@ static void publish_partition(struct consumer *c, struct partition *p, int64_t n
 	struct lag_position position = {.committed = p->committed,
 	                                .uncommitted_us = partition_uncommitted_us(p),
 	                                .next = partition_is_reading(p) ? p->tracker.position : -1,
+	                                .lost = partition_has_lost(p)     ? p->lost.to - p->lost.from
+	                                        : p->state == PARTITION_RESOLVING || p->state == PARTITION_PROVING ? -1
+	                                                                                                        : 0,
 	                                .paused = p->paused || p->state == PARTITION_HELD ||
 	                                          p->state == PARTITION_RESOLVING || p->state == PARTITION_PROVING,
 	                                .state = partition_state_name(p->state)};
@@ -366,6 +369,7 @@ static void *run(void *argument)
 		} else {
 			wait_for_mail(c, now_us + PRESSURE_WAIT_US);
 		}
+		news_say(&c->news);
 		outbox_put(c->settings.outbox, &c->letters); /* the dead letters are the outbox's */
 		publish_tally(c);
 	}
@@ -478,6 +482,7 @@ void consumer_free(struct consumer *c)
 	}
 	free(c->partitions);
 	free(c->scratch);
+	news_release(&c->news);
 	record_pool_release(&c->pool);
 	event_decoder_free(c->decoder);
 	cond_destroy(&c->inbox.filled);

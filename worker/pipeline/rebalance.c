@@ -6,6 +6,8 @@
 #include "worker/failpoint.h"
 #include "worker/observe/lag.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -69,9 +71,9 @@ static void release_head(struct consumer *c, struct partition *p)
 		settle_release(c, head);
 }
 
-static void log_partition(const char *what, const struct partition *p)
+static void note(struct consumer *c, enum news_kind kind, const struct partition *p)
 {
-	LOG(LOG_INFO, "partition", LOG_S("event", what), LOG_S("topic", p->topic), LOG_I("partition", p->partition));
+	news_add(&c->news, kind, p->topic, p->partition, "");
 }
 
 void rebalance_assigned(struct consumer *c, const struct kafka_partition *partitions, size_t count)
@@ -83,7 +85,7 @@ void rebalance_assigned(struct consumer *c, const struct kafka_partition *partit
 			partition_lose(p); /* given again without having been taken: what was read before is void */
 		release_head(c, p);
 		partition_assign(p);
-		log_partition("assigned", p);
+		note(c, NEWS_ASSIGNED, p);
 		/* Others left in the same moment: nobody asks where it starts, so there is nothing to drain. */
 		if (c->stopping)
 			partition_revoke(p, 0);
@@ -133,23 +135,42 @@ void rebalance_resolve(struct consumer *c, int64_t now_us)
 }
 
 /* Asked again for word that the loss is accepted; said again only when something else is lost. */
-static void offsets_lost(struct partition *p, const struct keeper_entry *e, int64_t now_us)
+static void offsets_lost(struct consumer *c, struct partition *p, const struct keeper_entry *e, int64_t now_us)
 {
 	bool known = p->lost.from == e->verdict.range.from && p->lost.to == e->verdict.range.to;
+	char range[NEWS_DETAIL_BYTES];
 	partition_lose_offsets(p, &e->verdict.range);
 	p->resolve_at_us = now_us + ASK_LOST_US;
 	p->committed = e->facts.committed;
 	if (known)
 		return;
-	LOG(LOG_ERROR, "offsets lost: partition is not consumed; accept with run --accept-loss TOPIC:PARTITION:FROM-TO",
+	/* Every range is named there; what led to it, here, for as many as the log lets pass. */
+	snprintf(range, sizeof(range), ":%" PRId64 "-%" PRId64, e->verdict.range.from, e->verdict.range.to);
+	news_add(&c->news, NEWS_LOST, p->topic, p->partition, range);
+	LOG(LOG_INFO, "offsets lost in a partition",
 	    LOG_S("topic", p->topic), LOG_I("partition", p->partition), LOG_I("from", e->verdict.range.from),
 	    LOG_I("to", e->verdict.range.to), LOG_S("reason", e->verdict.reason), LOG_I("committed", e->facts.committed),
 	    LOG_I("progress", e->facts.progress), LOG_I("log_start", e->facts.log_start),
 	    LOG_I("log_end", e->facts.log_end));
 }
 
+/* The offset; where they differ from it, what is committed and what PostgreSQL has; whether it is an operator's. */
+static void note_start(struct consumer *c, const struct partition *p, const struct keeper_entry *e)
+{
+	char from[NEWS_DETAIL_BYTES];
+	int64_t start = e->verdict.start;
+	int at = snprintf(from, sizeof(from), "@%" PRId64, start);
+	if (e->facts.committed >= 0 && e->facts.committed != start)
+		at += snprintf(from + at, sizeof(from) - (size_t)at, "(committed %" PRId64 ")", e->facts.committed);
+	if (e->facts.progress >= 0 && e->facts.progress != start)
+		at += snprintf(from + at, sizeof(from) - (size_t)at, "(progress %" PRId64 ")", e->facts.progress);
+	snprintf(from + at, sizeof(from) - (size_t)at, "%s", e->verdict.reset ? "(reset)" : "");
+	news_add(&c->news, NEWS_STARTS, p->topic, p->partition, from);
+}
+
 /* Returns: where to fetch from. */
-static int64_t resolved(struct partition *p, const struct keeper_entry *e, const struct history_epoch *history)
+static int64_t resolved(struct consumer *c, struct partition *p, const struct keeper_entry *e,
+                        const struct history_epoch *history)
 {
 	int64_t from = partition_resolve(p, &e->verdict, &e->facts, history, e->claim);
 	/* What Kafka has is ours only if we marked it, here: anything else is committed over at once. */
@@ -168,9 +189,7 @@ static int64_t resolved(struct partition *p, const struct keeper_entry *e, const
 	if (e->verdict.reset)
 		LOG(LOG_WARN, "an operator's reset is obeyed", LOG_S("topic", p->topic), LOG_I("partition", p->partition),
 		    LOG_I("offset", e->verdict.start));
-	LOG(LOG_INFO, "partition starts", LOG_S("topic", p->topic), LOG_I("partition", p->partition),
-	    LOG_I("offset", e->verdict.start), LOG_I("committed", e->facts.committed),
-	    LOG_I("progress", e->facts.progress));
+	note_start(c, p, e);
 	return from;
 }
 
@@ -191,10 +210,10 @@ void rebalance_answer(struct consumer *c, const struct keeper_job *job, int64_t 
 			p->progress_before = e->facts.progress;
 			p->resolve_at_us = now_us;
 		} else if (e->verdict.lost) {
-			offsets_lost(p, e, now_us);
+			offsets_lost(c, p, e, now_us);
 		} else {
 			c->scratch[started++] =
-			        (struct kafka_partition){p->topic, p->partition, resolved(p, e, &job->history)};
+			        (struct kafka_partition){p->topic, p->partition, resolved(c, p, e, &job->history)};
 		}
 	}
 	c->assign_retry_ms = !asked_in_vain ? ASSIGN_RETRY_MIN_MS
@@ -236,7 +255,7 @@ void rebalance_restart(struct consumer *c, struct partition *p, int64_t ask_agai
 	release_head(c, p);
 	if (fetched)
 		kafka_consumer_stop(c->kafka, &name, 1);
-	log_partition("restarts", p);
+	note(c, NEWS_RESTARTS, p);
 }
 
 void rebalance_alarm(struct consumer *c, int64_t now_us)
@@ -293,7 +312,7 @@ static void gone(struct consumer *c, struct partition *p)
 	p->paused = false;
 	release_head(c, p);
 	lag_remove(p->topic, p->partition);
-	log_partition("gone", p);
+	note(c, NEWS_GONE, p);
 }
 
 void rebalance_revoked(struct consumer *c, const struct kafka_partition *partitions, size_t count, int64_t now_us)
@@ -307,7 +326,7 @@ void rebalance_revoked(struct consumer *c, const struct kafka_partition *partiti
 		if (p->state == PARTITION_GONE || p->state == PARTITION_DRAINING)
 			continue;
 		partition_revoke(p, now_us + (int64_t)c->settings.rebalance_drain_ms * 1000);
-		log_partition("revoked", p);
+		note(c, NEWS_REVOKED, p);
 	}
 	settle_progress(c); /* what is settled by now need not wait for its turn */
 	FAIL_POINT(after_revocation);
