@@ -7,7 +7,6 @@
 #include "worker/observe/histogram.h"
 #include "worker/observe/process.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -79,15 +78,20 @@ void metric_set(enum metric m, int64_t value)
 	atomic_store_explicit(&values[m], value, memory_order_relaxed);
 }
 
+/* No lock, since callers may hold one: who changes a vote counts them until nobody has changed one meanwhile. */
 void metric_vote(enum metric m, enum voter v, bool on)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-	static unsigned votes[METRIC_COUNT];
+	static _Atomic unsigned votes[METRIC_COUNT];
 	ENSURE(m < METRIC_COUNT);
-	mutex_lock(&lock);
-	votes[m] = on ? votes[m] | 1U << v : votes[m] & ~(1U << v);
-	metric_set(m, votes[m] != 0);
-	mutex_unlock(&lock);
+	if (on)
+		atomic_fetch_or(&votes[m], 1U << v);
+	else
+		atomic_fetch_and(&votes[m], ~(1U << v));
+	unsigned counted;
+	do {
+		counted = atomic_load(&votes[m]);
+		metric_set(m, counted != 0);
+	} while (counted != atomic_load(&votes[m]));
 }
 
 int64_t metric_get(enum metric m)

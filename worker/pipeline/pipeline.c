@@ -159,6 +159,7 @@ void pipeline_tend(struct pipeline *p)
 		unreadable |= consumer_has_unreadable(p->consumers[i]);
 		waiting |= consumer_is_waiting(p->consumers[i]);
 	}
+	pool_tend(p->pool);
 	metric_set(METRIC_ASSIGNED_PARTITIONS, assigned);
 	metric_set(METRIC_DEGRADED_OFFSET_LOST, lost);
 	metric_set(METRIC_DEGRADED_UNREADABLE, unreadable);

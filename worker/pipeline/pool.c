@@ -19,7 +19,6 @@ enum {
 	RETRY_MIN_MS = 20,
 	RETRY_MAX_MS = 5000,
 	REFILLS_MAX = 4,      /* a batch may take that many times its size of repeats, settled when it is written */
-	SAY_AFTER_TRIES = 3,  /* deadlocks and the like are gone by then; what is not is an outage */
 };
 
 /*
@@ -27,6 +26,10 @@ enum {
  * sooner, from the longest class of waiting, too (64 times the default of `rate.defer_ms`).
  */
 #define UNKNOWN_CODES_OVER_US (3600 * INT64_C(1000000))
+
+/* A batch that waits longer for its COMMIT is said: deadlocks and the like are gone by then, what is not is an outage. In
+ * time, not in tries: one try may take as long as the statement timeout. */
+#define STUCK_AFTER_US (5 * INT64_C(1000000))
 
 struct worker {
 	struct pool *pool;
@@ -41,7 +44,8 @@ struct worker {
 	struct heart *heart;
 	int64_t begun_us; /* when the latest batch was taken */
 	double confirm_s; /* that it has spent on marks */
-	bool stuck;
+	_Atomic int64_t waits_since_us; /* for a COMMIT; 0: it does not */
+	bool stuck;       /* under the pool's lock: and that was said */
 };
 
 struct pool {
@@ -76,19 +80,36 @@ static void back_off(struct worker *w, unsigned tries)
 	mutex_unlock(&w->pool->lock);
 }
 
-static void set_stuck(struct worker *w, bool stuck, const char *reason)
+/* Says that it is stuck, if that is still so: the wait that began at `since_us` goes on. */
+static void set_stuck(struct worker *w, int64_t since_us, const char *reason)
 {
-	if (w->stuck == stuck)
-		return;
-	w->stuck = stuck;
-	mutex_lock(&w->pool->lock);
-	w->pool->stuck += stuck ? 1 : -1;
-	metric_vote(METRIC_DEGRADED_LEDGER, VOTER_POOL, w->pool->stuck > 0);
-	mutex_unlock(&w->pool->lock);
-	if (stuck)
+	struct pool *p = w->pool;
+	mutex_lock(&p->lock);
+	bool news = !w->stuck && atomic_load(&w->waits_since_us) == since_us;
+	if (news) {
+		w->stuck = true;
+		p->stuck++;
+		metric_vote(METRIC_DEGRADED_LEDGER, VOTER_POOL, true);
+	}
+	mutex_unlock(&p->lock);
+	if (news)
 		LOG(LOG_ERROR, "the ledger does not take a batch, trying on", LOG_I("worker", w->index),
-		    LOG_S("reason", reason));
-	else
+		    LOG_F("seconds", (double)(clock_mono_us() - since_us) / 1e6), LOG_S("reason", reason));
+}
+
+/* A transaction was committed, or the batch is gone. */
+static void end_wait(struct worker *w, int64_t waits_since_us)
+{
+	struct pool *p = w->pool;
+	atomic_store(&w->waits_since_us, waits_since_us);
+	mutex_lock(&p->lock);
+	bool news = w->stuck;
+	if (news) {
+		w->stuck = false;
+		metric_vote(METRIC_DEGRADED_LEDGER, VOTER_POOL, --p->stuck > 0);
+	}
+	mutex_unlock(&p->lock);
+	if (news)
 		LOG(LOG_INFO, "the ledger takes batches again", LOG_I("worker", w->index));
 }
 
@@ -97,7 +118,7 @@ static void on_overdue(void *owner, const char *why)
 {
 	struct worker *w = owner;
 	heart_beat(w->heart, clock_mono_us());
-	set_stuck(w, true, why);
+	set_stuck(w, atomic_load(&w->waits_since_us), why);
 	LOG(LOG_DEBUG, "a batch waits for postgresql", LOG_I("worker", w->index), LOG_S("reason", why));
 }
 
@@ -127,6 +148,16 @@ static void end_unknown_codes(struct pool *p, int64_t now)
 	mutex_unlock(&p->lock);
 	if (over)
 		LOG(LOG_INFO, "orders with codes that this version does not know are met no more");
+}
+
+void pool_tend(struct pool *p)
+{
+	int64_t now_us = clock_mono_us();
+	for (size_t i = 0; i < p->settings.workers; i++) {
+		int64_t since_us = atomic_load(&p->workers[i].waits_since_us);
+		if (since_us && now_us - since_us >= STUCK_AFTER_US)
+			set_stuck(&p->workers[i], since_us, "no answer yet");
+	}
 }
 
 static double seconds_since(int64_t *from_us)
@@ -270,6 +301,7 @@ static enum store_result write_range(struct worker *w, struct batch *b, size_t f
 		metric_add(METRIC_PG_COMMITTED, 1);
 		if (wrote)
 			note_commit(w->pool, number);
+		end_wait(w, clock_mono_us());
 		conclude(w, b, from, count);
 		return STORE_OK;
 	}
@@ -305,6 +337,8 @@ static void keep_suspects(struct worker *w, struct batch *b)
 /* Returns with the batch empty: written, refused, suspected, or let go. */
 static void write_batch(struct worker *w, struct batch *b)
 {
+	if (!atomic_load(&w->waits_since_us)) /* else it is a suspect, which has waited for longer */
+		atomic_store(&w->waits_since_us, clock_mono_us());
 	for (unsigned tries = 1; b->count > 0; tries++) {
 		fill_items(b);
 		struct history_epoch history = b->records[0]->history;
@@ -319,7 +353,9 @@ static void write_batch(struct worker *w, struct batch *b)
 		if (r == STORE_OK) {
 			if (b->count > 0 && atomic_load(&w->pool->committed) > b->records[0]->rejected_at)
 				continue;
-			set_stuck(w, b->count > 0, ledger_error(w->ledger));
+			if (b->count == 0)
+				break;
+			set_stuck(w, atomic_load(&w->waits_since_us), ledger_error(w->ledger));
 			keep_suspects(w, b);
 			return;
 		}
@@ -328,17 +364,18 @@ static void write_batch(struct worker *w, struct batch *b)
 			LOG(LOG_ERROR, "batch given up: another history", LOG_S("reason", ledger_error(w->ledger)));
 			history_alarm_raise(w->pool->settings.alarm, &history);
 			batch_release_records(b);
-			return;
+			break;
 		}
 		metric_add(METRIC_PG_RETRIED, 1);
-		if (tries >= SAY_AFTER_TRIES || r == STORE_UNUSABLE)
-			set_stuck(w, true, ledger_error(w->ledger));
+		int64_t since_us = atomic_load(&w->waits_since_us);
+		if (r == STORE_UNUSABLE || clock_mono_us() - since_us >= STUCK_AFTER_US)
+			set_stuck(w, since_us, ledger_error(w->ledger));
 		back_off(w, tries);
 		batch_drop_unwanted(b);
 		if (atomic_load(&w->pool->stopping))
 			batch_release_records(b);
 	}
-	set_stuck(w, false, "");
+	end_wait(w, 0);
 }
 
 /* ---- the loop ---- */
@@ -352,6 +389,8 @@ static void work(struct worker *w, struct batch *b)
 	w->confirm_s = 0;
 	if (b->count > 0)
 		write_batch(w, b);
+	else
+		end_wait(w, 0); /* a suspect that is wanted no more */
 	batch_judge_repeats(b);
 	histogram_observe(HISTOGRAM_BATCH_WRITE, seconds_since(&at) - w->confirm_s, 1);
 	FAIL_POINT(before_settle);

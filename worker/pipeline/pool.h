@@ -38,6 +38,9 @@ struct pool;
 
 struct pool *pool_start(const struct pool_settings *s);
 
+/* Says which workers wait for PostgreSQL without an answer. To be called often. Thread: any. */
+void pool_tend(struct pool *p);
+
 /* To be called when the dispatch queue is closed. Waits that an outage holds are given up: their records go back as
  * released. */
 void pool_stop(struct pool *p);
