@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { INTERVAL_MS = 20, PARTITIONS = 8 };
 
@@ -138,6 +139,28 @@ static void set_log(int partition, struct log log)
 	logs[partition] = log;
 	cond_broadcast(&changed);
 	mutex_unlock(&lock);
+}
+
+static FILE *stolen;
+
+/* Lines of the log so far that hold `words`. */
+static int logged(const char *words)
+{
+	static char text[1 << 16];
+	ssize_t n = pread(fileno(stolen), text, sizeof(text) - 1, 0);
+	ck_assert_int_ge(n, 0);
+	text[n] = '\0';
+	int count = 0;
+	for (const char *at = text; (at = strstr(at, words)) != NULL; at++)
+		count++;
+	return count;
+}
+
+static void steal_stderr(void)
+{
+	stolen = tmpfile();
+	ck_assert_ptr_nonnull(stolen);
+	ck_assert_int_ge(dup2(fileno(stolen), STDERR_FILENO), 0);
 }
 
 static const struct lag_position nothing_known = {.committed = -1, .uncommitted_us = -1, .next = -1, .lost = -1, .state = ""};
@@ -453,12 +476,17 @@ START_TEST(test_lag__silence_makes_unknown_and_an_answer_known)
 	begin();
 	publish_idle(0, 60);
 	wait_shown("consumer_lag", 0, true, 40);
+	ck_assert_int_eq(logged("kafka"), 0);
 	set_log(0, (struct log){.silent = true});
 	wait_shown("consumer_lag", 0, false, 0);
+	ck_assert_int_eq(logged("kafka unavailable: no answer about the log's end, lag will be unknown"), 1);
 	ck_assert(!shown("consumer_end_offset", 0, &value));
 	ck_assert(shown("consumer_committed_offset", 0, &value) && value == 60);
 	set_log(0, (struct log){.low = 0, .high = 110, .first_us = -1});
 	wait_shown("consumer_lag", 0, true, 50);
+	wait_asked(0, 2);
+	ck_assert_int_eq(logged("kafka available again: lag is known"), 1);
+	ck_assert_int_eq(logged("kafka"), 2);
 	end();
 }
 END_TEST
@@ -601,6 +629,7 @@ int main(void)
 	Suite *suite = suite_create("lag");
 	TCase *tc = tcase_create("lag");
 	tcase_set_timeout(tc, 30);
+	tcase_add_checked_fixture(tc, steal_stderr, NULL);
 	tcase_add_loop_test(tc, test_lag__arithmetic_table, 0, ROWS(lag_rows));
 	tcase_add_test(tc, test_lag__an_unseen_record_ages_since_it_was_known);
 	tcase_add_test(tc, test_lag__the_commit_is_asked_for_while_the_owner_waits);

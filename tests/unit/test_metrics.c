@@ -65,13 +65,20 @@ static struct exposition scrape(void)
 	return e;
 }
 
-static double value_of(const struct exposition *e, const char *series)
+/* Returns: NAN where there is no such series. */
+static double find_value(const struct exposition *e, const char *series)
 {
 	for (int i = 0; i < e->count; i++)
 		if (strcmp(e->series[i], series) == 0)
 			return e->values[i];
-	ck_abort_msg("no series %s", series);
 	return NAN;
+}
+
+static double value_of(const struct exposition *e, const char *series)
+{
+	double value = find_value(e, series);
+	ck_assert_msg(!isnan(value), "no series %s", series);
+	return value;
 }
 
 /* Whether a series' name belongs to `family` of `type`. */
@@ -140,9 +147,6 @@ static const char *const born_at_zero[] = {
 	P "dead_letters_total{code=\"tombstone\"}",
 	P "dead_letters_total{code=\"order_conflict\"}",
 	P "dead_letters_total{code=\"database_rejected\"}",
-	P "dependency_up{dependency=\"kafka\"}",
-	P "dependency_up{dependency=\"postgresql\"}",
-	P "dependency_up{dependency=\"redis\"}",
 	P "degraded{what=\"dedup\"}",
 	P "degraded{what=\"offset_lost\"}", P "degraded{what=\"unreadable\"}",
 	P "rebalances_total{kind=\"assigned\"}",
@@ -162,6 +166,19 @@ START_TEST(test_metrics__series_exist_at_zero)
 {
 	struct exposition e = scrape();
 	ck_assert_msg(value_of(&e, born_at_zero[_i]) == 0, "%s", born_at_zero[_i]);
+	buf_release(&e.text);
+}
+END_TEST
+
+/* Nobody has asked it: neither up nor down. */
+START_TEST(test_metrics__a_dependency_is_shown_once_it_was_tried)
+{
+	metric_set(METRIC_UP_KAFKA, 0);
+	metric_set(METRIC_UP_REDIS, 1);
+	struct exposition e = scrape();
+	ck_assert(value_of(&e, P "dependency_up{dependency=\"kafka\"}") == 0);
+	ck_assert(value_of(&e, P "dependency_up{dependency=\"redis\"}") == 1);
+	ck_assert(isnan(find_value(&e, P "dependency_up{dependency=\"postgresql\"}")));
 	buf_release(&e.text);
 }
 END_TEST
@@ -393,6 +410,7 @@ int main(void)
 	tcase_add_test(tc, test_metrics__families_are_announced_once_and_stand_together);
 	tcase_add_test(tc, test_metrics__no_series_twice);
 	tcase_add_loop_test(tc, test_metrics__series_exist_at_zero, 0, ROWS(born_at_zero));
+	tcase_add_test(tc, test_metrics__a_dependency_is_shown_once_it_was_tried);
 	tcase_add_test(tc, test_metrics__values_are_shown);
 	tcase_add_test(tc, test_metrics__tallies_of_consumers_add_up);
 	tcase_add_test(tc, test_metrics__conservation_holds_while_publishing);

@@ -115,6 +115,7 @@ static enum waited wait_for_ledger(const struct options *o, const struct losses 
 			waited = WAITED_FAILED;
 			break;
 		}
+		metric_set(METRIC_UP_POSTGRESQL, 0);
 		if (!wait_for("postgresql", store_error(s), &wait_ms, said)) {
 			waited = WAITED_LEAVE;
 			break;
@@ -147,6 +148,7 @@ static enum waited check_topic(struct kafka_admin *a, const char *topic)
 			return WAITED_READY;
 		char reason[256];
 		snprintf(reason, sizeof(reason), "topic %s: %s", topic, kafka_admin_error(a));
+		metric_set(METRIC_UP_KAFKA, 0);
 		if (!wait_for("kafka", reason, &wait_ms, said))
 			return WAITED_LEAVE;
 	}

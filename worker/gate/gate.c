@@ -24,13 +24,18 @@ int gate_check_url(const char *url, char *error, size_t error_size)
 	return 0;
 }
 
-/* Under the lock. Until it was tried, Redis counts as up: an idle worker has nothing to complain about. */
+/* Under the lock. Until it was tried, Redis does not count as down: an idle worker has nothing to complain about. */
 static void show(const struct gate_shared *s)
 {
 	bool down = s->outage.down;
-	metric_set(METRIC_UP_REDIS, !down);
 	metric_set(METRIC_DEGRADED_DEDUP, down && s->settings.dedup_ttl_s > 0);
 	metric_set(METRIC_DEGRADED_RATE_LIMIT, (down || !s->configured) && s->limits_wanted);
+}
+
+static void show_tried(const struct gate_shared *s)
+{
+	metric_set(METRIC_UP_REDIS, !s->outage.down);
+	show(s);
 }
 
 struct gate_shared *gate_shared_new(const struct gate_settings *settings)
@@ -210,7 +215,7 @@ void gate_end(struct gate *g)
 	g->prober = false;
 	mutex_lock(&s->lock);
 	outage_succeeded(&s->outage, clock_mono_us());
-	show(s);
+	show_tried(s);
 	mutex_unlock(&s->lock);
 	char name[300];
 	redis_target_name(&s->target, name, sizeof(name));
@@ -224,7 +229,7 @@ void gate_fail(struct gate *g)
 	ENSURE(getrandom(&chance, sizeof(chance), 0) == sizeof(chance));
 	mutex_lock(&s->lock);
 	bool went_down = outage_failed(&s->outage, g->prober, clock_mono_us(), chance);
-	show(s);
+	show_tried(s);
 	mutex_unlock(&s->lock);
 	g->prober = false;
 	if (went_down) {

@@ -214,28 +214,44 @@ static bool step(struct lag_row *cursor)
 	return go_on;
 }
 
+/* What is said of Kafka rests on this: the one regular contact with the brokers, as consumers hear from librdkafka only of
+ * change. */
+static void note_silence(const char *topic, int32_t partition)
+{
+	metric_set(METRIC_UP_KAFKA, 0);
+	if (!self.silent)
+		LOG(LOG_ERROR, "kafka unavailable: no answer about the log's end, lag will be unknown",
+		    LOG_S("topic", topic), LOG_I("partition", partition), LOG_S("error", kafka_admin_error(self.admin)));
+	self.silent = true;
+}
+
+static void note_answers(void)
+{
+	metric_set(METRIC_UP_KAFKA, 1);
+	if (self.silent)
+		LOG(LOG_INFO, "kafka available again: lag is known");
+	self.silent = false;
+}
+
 static void run_round(struct lag_row *cursor, size_t count)
 {
 	int silent = 0;
 	bool any_silent = false;
 
-	if (count == 0)
-		any_silent = kafka_admin_partition_count(self.admin, self.topic, WATERMARKS_TIMEOUT_MS) == KAFKA_UNAVAILABLE;
+	if (count == 0 && kafka_admin_partition_count(self.admin, self.topic, WATERMARKS_TIMEOUT_MS) == KAFKA_UNAVAILABLE) {
+		any_silent = true;
+		note_silence(self.topic, -1);
+	}
 	for (size_t i = 0; i < count && silent < SILENT_MAX && step(cursor); i++) {
 		enum kafka_answer answer = ask(cursor->topic, cursor->partition, cursor->lag.position.next);
 		silent = answer == KAFKA_UNAVAILABLE ? silent + 1 : 0;
 		if (answer == KAFKA_OK)
 			continue;
 		any_silent = true;
-		if (!self.silent)
-			LOG(LOG_WARN, "no answer about the log's end; lag will be unknown",
-			    LOG_S("topic", cursor->topic), LOG_I("partition", cursor->partition),
-			    LOG_S("error", kafka_admin_error(self.admin)));
-		self.silent = true;
+		note_silence(cursor->topic, cursor->partition);
 	}
-	self.silent = any_silent;
-	/* The one regular contact that there is with the brokers: consumers hear from librdkafka only of change. */
-	metric_set(METRIC_UP_KAFKA, !any_silent);
+	if (!any_silent)
+		note_answers();
 }
 
 static void *lag_main(void *argument)

@@ -27,7 +27,11 @@ static const struct {
 #undef METRIC_ROW
 };
 
-static _Atomic int64_t values[METRIC_COUNT];
+static _Atomic int64_t values[METRIC_COUNT] = {
+	[METRIC_UP_KAFKA] = METRIC_UNKNOWN,
+	[METRIC_UP_POSTGRESQL] = METRIC_UNKNOWN,
+	[METRIC_UP_REDIS] = METRIC_UNKNOWN,
+};
 
 /*
  * One a consumer, each on cache lines of its own. The lock makes a tally one: a scrape that read field by
@@ -142,7 +146,9 @@ void metrics_expose(struct buf *out)
 	for (enum metric m = 0; m < METRIC_COUNT; m++) {
 		if (m == 0 || strcmp(rows[m].family, rows[m - 1].family) != 0)
 			exposition_family(out, rows[m].family, rows[m].type, rows[m].help);
-		exposition_integer(out, rows[m].family, rows[m].labels, metric_get(m));
+		int64_t value = metric_get(m);
+		if (value != METRIC_UNKNOWN)
+			exposition_integer(out, rows[m].family, rows[m].labels, value);
 	}
 	histogram_expose(out);
 	exposition_family(out, build_info, "gauge", "Always 1; the labels tell the versions.");

@@ -1,6 +1,6 @@
 /*
  * What /metrics shows. One row a metric; the exposition is made from these tables, so every series
- * exists from the start, at 0.
+ * exists from the start, at 0, but for what is not known.
  *
  * The fate of records is published by each consumer as one consistent tally: consumed = sum of settled
  * + in flight holds at every scrape [I7]. Everything else is relaxed atomics.
@@ -103,6 +103,9 @@ enum metric {
 #undef METRIC_ENUM
 	METRIC_COUNT
 };
+
+/* A gauge that nothing is known of yet, as dependency_up has it until the dependency was asked: it is not shown. */
+enum { METRIC_UNKNOWN = -1 };
 
 void metric_add(enum metric m, uint64_t n);
 void metric_set(enum metric m, int64_t value);
