@@ -156,6 +156,12 @@ class BadInputTest(unittest.TestCase):
             counts = {code: sum(1 for row in REFUSED if row[0] == code) for codes in CLASSES.values() for code in codes}
             self.assertEqual(metrics.by("dead_letters_total", "code"), counts)
             self.assertEqual(metrics.value("records_settled_total", outcome="dead_lettered"), len(REFUSED))
+            self.assertEqual(worker.stop(), 0, worker.log())
+            # One line soon, the rest when it leaves, or after a minute.
+            said = re.findall(rf'level=warn msg="dead letters" count=(\d+) codes=\S+ topic={scene.topic} partition=\d ',
+                worker.log(1000))
+            self.assertEqual(sum(map(int, said)), len(REFUSED), worker.log())
+            self.assertLessEqual(len(said), 2)
         self.assertEqual(ledger_totals(scene), Expected(good).totals())
 
     def test_bad_input__null_and_empty_keys_stay_apart(self):

@@ -281,6 +281,7 @@ static void serve(struct consumer *c, int64_t now_us)
 		settle_commit(c);
 	}
 	rebalance_drain(c, now_us);
+	letter_news_say(&c->letter_news, now_us);
 }
 
 static void publish_partition(struct consumer *c, struct partition *p, int64_t now_us)
@@ -373,6 +374,7 @@ static void *run(void *argument)
 		outbox_put(c->settings.outbox, &c->letters); /* the dead letters are the outbox's */
 		publish_tally(c);
 	}
+	letter_news_say(&c->letter_news, INT64_MAX);
 	if (!kafka_consumer_close(c->kafka, CLOSE_MS))
 		LOG(LOG_WARN, "the kafka client does not close: left behind");
 	heart_stop(c->heart);

@@ -9,6 +9,7 @@
 #include "common/thread.h"
 #include "worker/observe/health.h"
 #include "worker/pipeline/consumer.h"
+#include "worker/pipeline/letter_news.h"
 #include "worker/pipeline/news.h"
 #include "worker/pipeline/partition.h"
 
@@ -53,6 +54,7 @@ struct consumer {
 	struct partition *last;        /* records come in runs: the one of the last record */
 	struct kafka_partition *scratch; /* partition_count of them */
 	struct news news;              /* of this turn */
+	struct letter_news letter_news;
 	struct record_list letters;    /* dead letters of this turn, for the outbox */
 	struct leaving leaving;
 	unsigned alarm_seen;

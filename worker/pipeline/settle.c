@@ -19,8 +19,11 @@
 static void count_and_free(struct consumer *c, struct record *r, enum outcome outcome)
 {
 	c->tally.settled[outcome]++;
-	if (outcome == OUTCOME_DEAD_LETTERED)
+	if (outcome == OUTCOME_DEAD_LETTERED) {
 		c->tally.dead_letters[r->refusal->code]++;
+		letter_news_note(&c->letter_news, r->refusal->code, r->source.topic, r->source.partition, r->source.offset,
+		                 r->refusal->field);
+	}
 	if (r->committed_us && outcome != OUTCOME_RELEASED && r->source.timestamp_us >= 0)
 		histogram_observe(HISTOGRAM_RECORD_LATENCY, (double)(r->committed_us - r->source.timestamp_us) / 1e6, 1);
 	budget_give(c->settings.budget, r->block_size);
