@@ -4,6 +4,7 @@ waited for, and said once. `check` finds the same things beforehand.
 """
 
 import os
+import re
 import socket
 import subprocess
 import unittest
@@ -88,7 +89,15 @@ class StartupTest(unittest.TestCase):
         scene = self.scene(migrate=False)
         self.assertIn("--batch.mx", self.run_fails(scene.options, "--batch.mx=5", code=2))
         self.assertIn("more", self.run_fails(scene.options, "more", code=2))
-        self.assertIn("accept-loss", self.run_fails(scene.options, "--accept-loss", "topic:0", code=2))
+        for said, *values in (
+            ("TOPIC:PARTITION:FROM-TO", "topic:0"),
+            (f"consumed are {scene.topic} and {scene.deferred}", "elsewhere:0:1-2"),
+            ("nothing is lost", f"{scene.topic}:0:7-7"),
+            ("the partition is given twice", f"{scene.topic}:1:0-7", f"{scene.deferred}:1:0-7", f"{scene.topic}:1:0-8"),
+        ):
+            flags = [f"--accept-loss={value}" for value in values]
+            self.assertRegex(self.run_fails(scene.options, *flags, code=2),
+                f"--accept-loss {re.escape(values[-1])}: .*{re.escape(said)}")
 
     def test_startup__properties_that_invariants_rest_on_are_refused(self):
         scene = self.scene(migrate=False)

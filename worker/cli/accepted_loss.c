@@ -32,15 +32,37 @@ bool accepted_loss_parse(const char *text, struct accepted_loss *loss)
 	return true;
 }
 
+/* What can be told to be wrong before anything was asked. Whether it is what was found, the database says. */
+static int check(const struct losses *l, struct cli *cli, const char *value)
+{
+	const struct accepted_loss *loss = &l->items[l->count];
+	const char *topic = cli->options->kafka_topic, *deferred = cli->options->kafka_deferred_topic;
+	if (strcmp(loss->topic, topic) != 0 && strcmp(loss->topic, deferred) != 0)
+		return cli_fail(cli, EXIT_USAGE, "--accept-loss %s: the topics that are consumed are %s and %s", value, topic,
+		                deferred);
+	if (loss->partition >= 0 && loss->range.from == loss->range.to)
+		return cli_fail(cli, EXIT_USAGE, "--accept-loss %s: nothing is lost from FROM to TO, which is not lost itself",
+		                value);
+	for (size_t i = 0; i < l->count; i++)
+		if (l->items[i].partition == loss->partition && strcmp(l->items[i].topic, loss->topic) == 0)
+			return cli_fail(cli, EXIT_USAGE, "--accept-loss %s: %s is given twice", value,
+			                loss->partition < 0 ? "the topic" : "the partition");
+	return EXIT_FINE;
+}
+
 int losses_take(struct losses *l, struct cli *cli)
 {
 	const char *value;
-	for (l->count = 0; (value = cli_next_value(cli, "accept-loss")); l->count++) {
+	int code = EXIT_FINE;
+	for (l->count = 0; code == EXIT_FINE && (value = cli_next_value(cli, "accept-loss")); l->count++) {
 		if (l->count == LOSSES_MAX)
 			return cli_fail(cli, EXIT_USAGE, "--accept-loss is given more than %d times", LOSSES_MAX);
 		if (!accepted_loss_parse(value, &l->items[l->count]))
 			return cli_fail(cli, EXIT_USAGE, "--accept-loss %s: not TOPIC:PARTITION:FROM-TO, nor TOPIC alone", value);
+		code = check(l, cli, value);
 	}
+	if (code != EXIT_FINE)
+		return code;
 	if (cli->argc > 1)
 		return cli_fail(cli, EXIT_USAGE, "unexpected argument '%s'", cli->argv[1]);
 	return EXIT_FINE;
