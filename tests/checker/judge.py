@@ -10,6 +10,7 @@ accepted as lost by an operator.
 import collections
 import dataclasses
 import hashlib
+import re
 
 from . import event as events
 from . import order as orders
@@ -17,10 +18,11 @@ from .findings import Findings
 from .journal import Journal
 from .rules import Rulebook
 
-DEFERRAL_HEADERS = ["dw_not_before_ms", "dw_source_topic", "dw_source_partition", "dw_source_offset",
-    "dw_source_timestamp_ms"]
-LETTER_HEADERS = DEFERRAL_HEADERS[1:] + ["dw_error_class", "dw_error_code", "dw_error_field", "dw_error_message",
+SOURCE_HEADERS = ["dw_source_topic", "dw_source_partition", "dw_source_offset", "dw_source_timestamp_ms"]
+DEFERRAL_HEADERS = ["dw_not_before_ms", "dw_slot_ms", "dw_limit"] + SOURCE_HEADERS
+LETTER_HEADERS = SOURCE_HEADERS + ["dw_error_class", "dw_error_code", "dw_error_field", "dw_error_message",
     "dw_attempts", "dw_worker"]
+LIMIT = re.compile("0:0|[1-9][0-9]*:[1-9][0-9]*", re.ASCII)  # rate:generation
 WITHOUT_VALUE = ["dw_value_bytes", "dw_value_sha256"]
 
 OrderRow = collections.namedtuple("OrderRow", "order_id partner_id customer_id driver_id progress outcome "
@@ -170,6 +172,10 @@ class _Judge:
             if not source.event or (source.event.partner_id is None and
                     source.event.order_id not in self.s.later_version):
                 self.f.add("phantom", f"deferral {_place(place)} of {source}, which no limit is for")
+            # All of a slot, or none of it.
+            slot_ms, limit = _number(record.headers, "dw_slot_ms"), _text(record.headers, "dw_limit") or ""
+            if slot_ms is None or slot_ms < 0 or not LIMIT.fullmatch(limit) or (slot_ms == 0) != (limit == "0:0"):
+                self.f.add("phantom", f"deferral {_place(place)} of {source} has the slot {slot_ms} of {limit!r}")
             if place[2] >= self.s.progress.get(place[:2], 0):
                 self.waiting.add(source.place)
                 due_ms = _number(record.headers, "dw_not_before_ms")

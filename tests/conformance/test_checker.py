@@ -86,9 +86,13 @@ def make_letter(place, code, **changed):
         [(name, value.encode()) for name, value in own.items()])
 
 
+def slot_headers(due_ms, slot_ms=NOW_MS, limit=b"20:77"):
+    return [("dw_not_before_ms", b"%d" % due_ms), ("dw_slot_ms", b"%d" % slot_ms), ("dw_limit", limit)]
+
+
 def make_deferral(place, offset=0, due_ms=NOW_MS - 1000):
     return Record(0, offset, NOW_MS, b"k", SENT[place[0]][place[1]],
-        TRACE + [("dw_not_before_ms", b"%d" % due_ms)] + source_headers(place))
+        TRACE + slot_headers(due_ms) + source_headers(place))
 
 
 def right():
@@ -249,7 +253,13 @@ DEFECTS = {
     "a letter of a record that nobody sent": ("phantom", lambda s: change_letter(s, 2, dw_source_offset="77")),
     "a letter that names no record": ("phantom", lambda s: change_letter(s, 2, dw_source_partition="x")),
     "a deferral of a record that nobody sent": ("phantom", lambda s: change_deferral(s, headers=TRACE +
-        [("dw_not_before_ms", b"0")] + source_headers((1, 99)))),
+        slot_headers(0) + source_headers((1, 99)))),
+    "a deferral without a slot's limit": ("phantom", lambda s: change_deferral(s, headers=TRACE +
+        slot_headers(0, limit=b"0:0") + s.deferrals[0].headers[-4:])),
+    "a deferral with a limit's rate alone": ("phantom", lambda s: change_deferral(s, headers=TRACE +
+        slot_headers(0, limit=b"20") + s.deferrals[0].headers[-4:])),
+    "a deferral with a limit and no slot": ("phantom", lambda s: change_deferral(s, headers=TRACE +
+        slot_headers(0, slot_ms=0) + s.deferrals[0].headers[-4:])),
     "a deferral with another value": ("phantom", lambda s: change_deferral(s, value=b"{}")),
     "a deferral with another key": ("phantom", lambda s: change_deferral(s, key=b"")),
     "a deferral without the record's headers": ("phantom", lambda s: change_deferral(s,

@@ -3,12 +3,14 @@
 
 #include "worker/pipeline/copy.h"
 
-enum { HEADERS_MAX = 64, OWN = 5 };
+enum { HEADERS_MAX = 64, OWN = 7 };
 
 static void check_read(const struct record *r)
 {
 	ENSURE(slice_present(r->source.topic) && r->source.partition >= 0 && r->source.offset >= 0);
 	ENSURE(r->source.timestamp_us >= -1 && r->not_before_ms >= 0);
+	/* A slot is whole or none. */
+	ENSURE((r->slot.at_ms > 0) == (r->slot.generation > 0) && (r->slot.at_ms > 0) == (r->slot.per_second > 0));
 	ENSURE(copy_source_timestamp(r->headers, r->header_count, 4000) == r->source.timestamp_us);
 }
 
@@ -26,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_read(&first);
 	copy_builder_init(&builders[0]);
 	copy_builder_init(&builders[1]);
-	copy_deferral(&builders[0], &first, "own.deferred", 12345, &once);
+	copy_deferral(&builders[0], &first, "own.deferred", 1, 12345, &once);
 	struct record second = {.headers = (struct header *)(uintptr_t)once.headers,
 				.header_count = once.header_count,
 				.deferred = true,
@@ -35,9 +37,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_read(&second);
 	ENSURE(slice_equal(first.source.topic, second.source.topic) && first.source.offset == second.source.offset);
 	ENSURE(first.source.partition == second.source.partition && second.not_before_ms == 12345);
+	ENSURE(memcmp(&first.slot, &second.slot, sizeof(first.slot)) == 0);
 	/* A time is written in ms. */
 	ENSURE(first.source.timestamp_us / 1000 == second.source.timestamp_us / 1000);
-	copy_deferral(&builders[1], &second, "own.deferred", 67890, &twice);
+	copy_deferral(&builders[1], &second, "own.deferred", 2, 67890, &twice);
 	/* Ours are taken off once each: what a publisher calls by the same names stays. */
 	ENSURE(once.header_count - first.header_count <= OWN && twice.header_count == once.header_count);
 	/* Slices, not only what they say: the original's are handed on as they are. */

@@ -254,8 +254,8 @@ void traffic_trickle(void);
 bool traffic_is_over(void);
 const struct terms *traffic_terms(void);
 bool traffic_is_poison(struct slice order_id);
-/* A copy arrives on .dlq or .deferred. */
-void traffic_copied(enum sim_topic topic, struct sim_record *r);
+/* A copy arrives on .dlq or .deferred. `partition`: as the worker chose it, -1: it did not. */
+void traffic_copied(enum sim_topic topic, int32_t partition, struct sim_record *r);
 int64_t traffic_latest_letter_us(void);
 /* Whether everything that the record asks for is done, in the database as it is now. */
 bool traffic_settled(enum sim_topic topic, const struct sim_record *r);

@@ -745,6 +745,12 @@ int kafka_consumer_commit(struct kafka_consumer *c, const struct kafka_partition
 	return 0;
 }
 
+int32_t kafka_consumer_partition_count(const struct kafka_consumer *c, const char *topic)
+{
+	(void)c;
+	return brokers_partitions(sim_topic_of(topic));
+}
+
 double kafka_consumer_share(struct kafka_consumer *c)
 {
 	int assigned = 0;
@@ -776,6 +782,7 @@ struct message {
 	struct message *next;
 	struct kafka_producer *producer;
 	enum sim_topic topic;
+	int32_t partition; /* -1: by key */
 	struct sim_record copy;
 	struct slice value; /* the caller's, until the report */
 	uint64_t value_sum;
@@ -850,10 +857,11 @@ static void message_arrived(void *argument)
 			sim_fail("a copy's value has changed before its report");
 		m->copy.value = copy_of(m->value);
 		m->copy.timestamp_us = clock_wall_us() / 1000 * 1000;
-		uint64_t hash = sum_of(m->copy.key);
-		int32_t partition = (int32_t)(hash % (uint64_t)brokers_partitions(m->topic));
+		int32_t partition = m->partition;
+		if (partition < 0)
+			partition = (int32_t)(sum_of(m->copy.key) % (uint64_t)brokers_partitions(m->topic));
 		int64_t gap = sim_permille(sim_config.gap_permille) ? 1 + (int64_t)sim_below(3) : 0;
-		traffic_copied(m->topic, brokers_append(m->topic, partition, m->copy, gap));
+		traffic_copied(m->topic, m->partition, brokers_append(m->topic, partition, m->copy, gap));
 		client_wake_all();
 	}
 	if (!m->producer->process->alive)
@@ -881,6 +889,9 @@ int kafka_producer_send(struct kafka_producer *p, const struct kafka_message *k,
 	ENSURE(m);
 	m->producer = p;
 	m->topic = sim_topic_of(k->topic);
+	m->partition = k->partition;
+	if (m->partition >= brokers_partitions(m->topic))
+		sim_fail("a copy for partition %d, which %s does not have", m->partition, k->topic);
 	m->copy.key = copy_of(k->key);
 	m->copy.header_count = k->header_count;
 	m->copy.headers = calloc(k->header_count + 1, sizeof(struct header));
@@ -926,12 +937,11 @@ int kafka_producer_poll(struct kafka_producer *p, int timeout_ms)
 	return serve_reports(p);
 }
 
-/* The fake's topics are known. */
-void kafka_producer_learn(struct kafka_producer *p, const char *topic, int timeout_ms)
+int32_t kafka_producer_learn(struct kafka_producer *p, const char *topic, int timeout_ms)
 {
 	(void)p;
-	(void)topic;
 	(void)timeout_ms;
+	return brokers_away() ? 0 : brokers_partitions(sim_topic_of(topic));
 }
 
 int kafka_producer_pending(struct kafka_producer *p)

@@ -23,11 +23,13 @@ static struct mark {
 } marks[MARKS];
 
 static struct gcra buckets[ORACLE_PARTNERS];
+static int64_t generations; /* that buckets were given */
 static int64_t away_until_us;
 
 void redis_begin(void)
 {
 	away_until_us = 0;
+	generations = 0;
 }
 
 void redis_away(int64_t until_us)
@@ -135,8 +137,13 @@ enum gate_answer gate_admit(struct gate *g, struct gate_request *requests, size_
 		       !slice_equal(t->partners[partner].partner_id, requests[i].partner_id))
 			partner++;
 		ENSURE(partner < ORACLE_PARTNERS);
-		requests[i].granted = gcra_take(&buckets[partner], sim_now() + SECOND_US, requests[i].per_second,
-						requests[i].burst, requests[i].wanted);
+		const struct gcra_ask ask = {requests[i].per_second, requests[i].burst, requests[i].wanted, requests[i].shown,
+					     ++generations};
+		const struct gcra_answer a = gcra_charge(&buckets[partner], sim_now() + SECOND_US, &ask);
+		requests[i].granted = a.granted;
+		requests[i].over = a.over;
+		requests[i].generation = a.generation;
+		requests[i].stretch = 1;
 	}
 	return GATE_OK;
 }

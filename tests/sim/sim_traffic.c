@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/prng.h"
 #include "tests/lib/order_oracle.h"
+#include "worker/pipeline/deferral.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -430,7 +431,23 @@ static void check_letter(const struct entry *e, enum error_code code)
 		sim_fail("a conflict is dead-lettered that is not committed: order %s", orders[e->order].id);
 }
 
-void traffic_copied(enum sim_topic topic, struct sim_record *r)
+/* The class of the partition is one that fits: the copy is due within its delay, and, in all but the shortest, not
+ * behind its slot. */
+static void check_deferral(int32_t chosen, const struct sim_record *r)
+{
+	int64_t due_ms = number_of(r, "dw_not_before_ms"), slot_ms = number_of(r, "dw_slot_ms");
+	if (slot_ms <= 0 || !header_of(r, "dw_limit").data)
+		sim_fail("a deferred copy without its slot");
+	if (chosen < 0)
+		return;
+	int class = deferral_class(chosen, brokers_partitions(TOPIC_DEFERRED));
+	if (due_ms > clock_wall_us() / 1000 + deferral_delay_ms(class, sim_config.defer_ms))
+		sim_fail("a copy in class %d that is due at %" PRId64, class, due_ms);
+	if (class > 0 && due_ms > slot_ms)
+		sim_fail("a copy in class %d that is due at %" PRId64 ", behind its slot %" PRId64, class, due_ms, slot_ms);
+}
+
+void traffic_copied(enum sim_topic topic, int32_t chosen, struct sim_record *r)
 {
 	struct slice from = header_of(r, "dw_source_topic");
 	if (!from.data || !slice_equal(from, slice_of(sim_topics[TOPIC_EVENTS])))
@@ -450,6 +467,7 @@ void traffic_copied(enum sim_topic topic, struct sim_record *r)
 	if (topic == TOPIC_DEFERRED) {
 		if (!r->value.data)
 			sim_fail("a deferred copy without its value");
+		check_deferral(chosen, r);
 		r->copy = e->copies++;
 		sim_count(SIM_DEFERRALS, 1);
 		return;

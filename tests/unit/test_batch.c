@@ -12,7 +12,9 @@
 
 #define S(text) SLICE_LITERAL(text)
 
-enum { RECORDS = 10, MAX = 8 };
+enum { RECORDS = 10, MAX = 8, DEFER_MS = 1000 };
+
+#define NOW_MS INT64_C(1767225600000)
 
 static struct partition partition;
 static struct record records[RECORDS];
@@ -421,8 +423,8 @@ START_TEST(test_batch__nothing_is_asked_without_limits)
 	struct rules *rules = rules_new(1);
 	rules_seal(rules);
 	set_partners("aabb");
-	ck_assert_uint_eq(batch_collect_requests(&batch, NULL, &no_limit), 0);
-	ck_assert_uint_eq(batch_collect_requests(&batch, rules, &no_limit), 0);
+	ck_assert_uint_eq(batch_collect_requests(&batch, NULL, &no_limit, NOW_MS, DEFER_MS), 0);
+	ck_assert_uint_eq(batch_collect_requests(&batch, rules, &no_limit, NOW_MS, DEFER_MS), 0);
 	rules_unref(rules);
 }
 END_TEST
@@ -430,12 +432,12 @@ END_TEST
 START_TEST(test_batch__requests_are_summed_by_partner)
 {
 	set_partners("ab-aac-b");
-	ck_assert_uint_eq(batch_collect_requests(&batch, NULL, &ten), 3);
+	ck_assert_uint_eq(batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS), 3);
 	check_request(3, "pa", 10, 20, 3);
 	check_request(3, "pb", 10, 20, 2);
 	check_request(3, "pc", 10, 20, 1);
 	/* Asked anew (Redis was away), nothing is asked twice. */
-	ck_assert_uint_eq(batch_collect_requests(&batch, NULL, &ten), 3);
+	ck_assert_uint_eq(batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS), 3);
 	check_request(3, "pa", 10, 20, 3);
 }
 END_TEST
@@ -456,7 +458,7 @@ START_TEST(test_batch__a_request_for_each_of_many_partners)
 		record_list_append(&list, &many[i]);
 	}
 	batch_load(&large, &list);
-	ck_assert_uint_eq(batch_collect_requests(&large, NULL, &ten), LARGE);
+	ck_assert_uint_eq(batch_collect_requests(&large, NULL, &ten, NOW_MS, DEFER_MS), LARGE);
 	for (size_t i = 0; i < LARGE; i++)
 		if (!slice_equal(large.requests[i].partner_id, slice_of(names[i])) || large.requests[i].wanted != 1)
 			ck_abort_msg("request %zu", i);
@@ -490,7 +492,7 @@ START_TEST(test_batch__limits_of_a_partner)
 	rules_seal(rules);
 	set_partners("aba");
 	const struct rate_limit *standard = &limit_rows[_i].standard;
-	size_t count = batch_collect_requests(&batch, rules, standard);
+	size_t count = batch_collect_requests(&batch, rules, standard, NOW_MS, DEFER_MS);
 	ck_assert_msg((request_of(count, "pa") != NULL) == (limit_rows[_i].per_second > 0), "%s", limit_rows[_i].what);
 	if (limit_rows[_i].per_second > 0)
 		check_request(count, "pa", limit_rows[_i].per_second, limit_rows[_i].burst, 2);
@@ -513,10 +515,10 @@ START_TEST(test_batch__grants_go_to_the_first_ones)
 {
 	set_partners("ab-aacab");
 	mark_by_number(3);
-	size_t count = batch_collect_requests(&batch, NULL, &ten);
+	size_t count = batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS);
 	grant(count, "pa", 2);
 	grant(count, "pb", 2);
-	batch_apply_grants(&batch);
+	batch_apply_grants(&batch, NOW_MS);
 	check_batch("01237");
 	check_marks(3);
 	check_list(&batch.outgoing, "456");
@@ -528,8 +530,8 @@ START_TEST(test_batch__grants_go_to_the_first_ones)
 		ck_assert_int_eq(records[i].outcome, deferred ? OUTCOME_DEFERRED : OUTCOME_COUNT);
 	}
 	/* On a retry of the batch they were charged already. */
-	ck_assert_uint_eq(batch_collect_requests(&batch, NULL, &ten), 0);
-	batch_apply_grants(&batch);
+	ck_assert_uint_eq(batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS), 0);
+	batch_apply_grants(&batch, NOW_MS);
 	check_batch("01237");
 }
 END_TEST
@@ -539,14 +541,98 @@ START_TEST(test_batch__admitted_ones_are_not_asked_again)
 {
 	set_partners("aaaab");
 	records[0].admitted = records[2].admitted = true;
-	size_t count = batch_collect_requests(&batch, NULL, &ten);
+	size_t count = batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS);
 	ck_assert_uint_eq(count, 2);
 	check_request(count, "pa", 10, 20, 2);
 	check_request(count, "pb", 10, 20, 1);
 	/* Nothing is granted: who was admitted before stays. */
-	batch_apply_grants(&batch);
+	batch_apply_grants(&batch, NOW_MS);
 	check_batch("02");
 	check_list(&batch.outgoing, "134");
+}
+END_TEST
+
+/* The generation that the limiter's key has now, and what is over the burst there. */
+static void answer(size_t count, const char *partner, int64_t shown, int64_t generation, int64_t granted, int64_t over)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct gate_request *r = &batch.requests[i];
+		if (slice_equal(r->partner_id, slice_of(partner)) && r->shown == shown)
+			r->granted = granted, r->generation = generation, r->over = over, r->stretch = 1;
+	}
+}
+
+/* Over the limit: the first waits for one cell and a half, at ten a second, each other 100 ms longer. */
+START_TEST(test_batch__each_that_is_deferred_has_its_slot)
+{
+	set_partners("aaaa");
+	size_t count = batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS);
+	answer(count, "pa", 0, 77, 1, 1500001);
+	batch_apply_grants(&batch, NOW_MS);
+	check_batch("0");
+	check_list(&batch.outgoing, "123");
+	ck_assert_int_eq(records[0].slot.at_ms, 0);
+	for (size_t i = 1; i < 4; i++) {
+		/* Up to the next millisecond: before it the debt is not paid. */
+		ck_assert_int_eq(records[i].slot.at_ms, NOW_MS + 151 + (int64_t)(i - 1) * 100);
+		ck_assert_int_eq(records[i].slot.per_second, 10);
+		ck_assert_int_eq(records[i].slot.generation, 77);
+	}
+}
+END_TEST
+
+/* This process' part of the rate: turns come later by as much. */
+START_TEST(test_batch__slots_of_a_share_are_stretched)
+{
+	set_partners("aa");
+	size_t count = batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS);
+	answer(count, "pa", 0, 77, 0, 1000000);
+	batch.requests[0].stretch = 4;
+	batch_apply_grants(&batch, NOW_MS);
+	ck_assert_int_eq(records[0].slot.at_ms, NOW_MS + 400);
+	ck_assert_int_eq(records[1].slot.at_ms, NOW_MS + 800);
+}
+END_TEST
+
+static const struct {
+	const char *what;
+	struct rate_slot slot;
+	int64_t shown;      /* 0: it is asked for as a fresh one */
+	int64_t generation; /* of the key; then nothing is granted to who is charged anew */
+	bool passes;
+	int64_t slot_ms;    /* when it doesn't */
+} shown_rows[] = {
+	{"its slot has come", {NOW_MS - 1, 10, 77}, 77, 77, true, 0},
+	{"this very moment", {NOW_MS, 10, 77}, 77, 77, true, 0},
+	{"not yet", {NOW_MS + 1, 10, 77}, 77, 77, false, NOW_MS + 1},
+	{"a slot beyond what all were charged", {NOW_MS + 86400000, 10, 77}, 77, 77, false, NOW_MS + 5000},
+	{"the last moment of it", {NOW_MS - 2 * DEFER_MS, 10, 77}, 77, 77, true, 0},
+	{"it is over", {NOW_MS - 2 * DEFER_MS - 1, 10, 77}, 0, 77, false, NOW_MS + 5000},
+	{"a key that was lost", {NOW_MS - 1, 10, 77}, 77, 78, false, NOW_MS + 5000},
+	{"a key that was lost, not yet", {NOW_MS + 900, 10, 77}, 77, 78, false, NOW_MS + 5000},
+	{"another rate", {NOW_MS - 1, 11, 77}, 0, 77, false, NOW_MS + 5000},
+	{"none", {0}, 0, 77, false, NOW_MS + 5000},
+};
+
+START_TEST(test_batch__a_slot_passes_unasked_while_it_holds)
+{
+	set_partners("aa");
+	records[1].slot = shown_rows[_i].slot;
+	size_t count = batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS);
+	ck_assert_msg(count == (shown_rows[_i].shown ? 2 : 1), "%s: %zu requests", shown_rows[_i].what, count);
+	ck_assert_int_eq(batch.requests[count - 1].shown, shown_rows[_i].shown);
+	ck_assert_int_eq(batch.requests[0].wanted, shown_rows[_i].shown ? 1 : 2);
+	/* The fresh one in front of it is over the limit, in any case. */
+	answer(count, "pa", 0, 77, 0, 49000000);
+	if (shown_rows[_i].shown)
+		answer(count, "pa", 77, shown_rows[_i].generation, shown_rows[_i].generation == 77 ? 1 : 0, 50000000);
+	batch_apply_grants(&batch, NOW_MS);
+	check_batch(shown_rows[_i].passes ? "1" : "");
+	check_list(&batch.outgoing, shown_rows[_i].passes ? "0" : "01");
+	ck_assert_int_eq(records[1].admitted, shown_rows[_i].passes);
+	if (!shown_rows[_i].passes)
+		ck_assert_msg(records[1].slot.at_ms == shown_rows[_i].slot_ms, "%s: %lld ms", shown_rows[_i].what,
+			      (long long)(records[1].slot.at_ms - NOW_MS));
 }
 END_TEST
 
@@ -627,6 +713,9 @@ int main(void)
 	tcase_add_loop_test(tc, test_batch__limits_of_a_partner, 0, ROWS(limit_rows));
 	tcase_add_test(tc, test_batch__grants_go_to_the_first_ones);
 	tcase_add_test(tc, test_batch__admitted_ones_are_not_asked_again);
+	tcase_add_test(tc, test_batch__each_that_is_deferred_has_its_slot);
+	tcase_add_test(tc, test_batch__slots_of_a_share_are_stretched);
+	tcase_add_loop_test(tc, test_batch__a_slot_passes_unasked_while_it_holds, 0, ROWS(shown_rows));
 	tcase_add_loop_test(tc, test_batch__sweep_by_fates, 0, ROWS(sweep_rows));
 	suite_add_tcase(suite, tc);
 	SRunner *runner = srunner_create(suite);

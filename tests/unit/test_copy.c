@@ -55,6 +55,7 @@ static struct record original(void)
 			       .header_count = 5};
 }
 
+#define NO_SLOT "dw_slot_ms=0\ndw_limit=0:0\n"
 #define SOURCE \
 	"dw_source_topic=delivery-events\ndw_source_partition=3\ndw_source_offset=42\n" \
 	"dw_source_timestamp_ms=1700000000123\n"
@@ -205,12 +206,14 @@ START_TEST(test_copy__deferral_carries_original_and_due_time)
 	struct record r = original();
 	struct kafka_message m;
 
-	copy_deferral(&builder, &r, "delivery-events.deferred", 1700000030123, &m);
+	r.slot = (struct rate_slot){1700000040456, 50, 9007199254740991};
+	copy_deferral(&builder, &r, "delivery-events.deferred", 6, 1700000030123, &m);
 	ck_assert_str_eq(m.topic, "delivery-events.deferred");
-	ck_assert_int_eq(m.partition, -1);
+	ck_assert_int_eq(m.partition, 6);
 	ck_assert(same_bytes(m.key, r.key));
 	ck_assert(same_bytes(m.value, r.value));
-	check_headers(&m, ORIGINAL "dw_not_before_ms=1700000030123\n" SOURCE);
+	check_headers(&m, ORIGINAL "dw_not_before_ms=1700000030123\ndw_slot_ms=1700000040456\n"
+				   "dw_limit=50:9007199254740991\n" SOURCE);
 }
 END_TEST
 
@@ -223,7 +226,7 @@ START_TEST(test_copy__provenance_survives_deferrals)
 	struct kafka_message m;
 
 	copy_builder_init(&other);
-	copy_deferral(&builder, &first, "delivery-events.deferred", 1000, &m);
+	copy_deferral(&builder, &first, "delivery-events.deferred", 2, 1000, &m);
 	read_back(&m, &second);
 	copy_read_headers(&second);
 	ck_assert(slice_equal(second.source.topic, S("delivery-events")));
@@ -233,12 +236,13 @@ START_TEST(test_copy__provenance_survives_deferrals)
 	ck_assert_int_eq(second.not_before_ms, 1000);
 	ck_assert_int_eq(copy_source_timestamp(second.headers, second.header_count, 5), INT64_C(1700000000123000));
 
-	copy_deferral(&other, &second, "delivery-events.deferred", 2000, &m);
-	check_headers(&m, ORIGINAL "dw_not_before_ms=2000\n" SOURCE);
+	copy_deferral(&other, &second, "delivery-events.deferred", 2, 2000, &m);
+	check_headers(&m, ORIGINAL "dw_not_before_ms=2000\n" NO_SLOT SOURCE);
 	read_back(&m, &third);
 	copy_read_headers(&third);
 	ck_assert_int_eq(third.not_before_ms, 2000);
 	ck_assert_int_eq(third.source.offset, 42);
+	ck_assert_int_eq(third.slot.at_ms, 0);
 
 	third.refusal = &conflict;
 	struct copy_builder last;
@@ -275,8 +279,8 @@ START_TEST(test_copy__forged_headers_stay_and_ours_come_last)
 	copy_dead_letter(&builder, &r, "d", "host-1", &m);
 	check_headers(&m, FORGED SOURCE CONFLICT("1"));
 
-	copy_deferral(&builder, &r, "delivery-events.deferred", 1000, &m);
-	check_headers(&m, FORGED "dw_not_before_ms=1000\n" SOURCE);
+	copy_deferral(&builder, &r, "delivery-events.deferred", 2, 1000, &m);
+	check_headers(&m, FORGED "dw_not_before_ms=1000\n" NO_SLOT SOURCE);
 	read_back(&m, &back);
 	copy_read_headers(&back);
 	ck_assert(slice_equal(back.source.topic, S("delivery-events")));
@@ -303,9 +307,9 @@ START_TEST(test_copy__forged_headers_outlive_deferrals)
 		for (int i = 0; i < 4; i++)
 			copy_builder_init(&builders[i]);
 		for (int i = 0; i < 3; i++) {
-			copy_deferral(&builders[i], i ? &copies[i - 1] : &r, "delivery-events.deferred", 1000, &m);
-			check_headers(&m, count == 5 ? FORGED_5 "dw_not_before_ms=1000\n" SOURCE
-						     : FORGED "dw_not_before_ms=1000\n" SOURCE);
+			copy_deferral(&builders[i], i ? &copies[i - 1] : &r, "delivery-events.deferred", 2, 1000, &m);
+			check_headers(&m, count == 5 ? FORGED_5 "dw_not_before_ms=1000\n" NO_SLOT SOURCE
+						     : FORGED "dw_not_before_ms=1000\n" NO_SLOT SOURCE);
 			read_back(&m, &copies[i]);
 			copy_read_headers(&copies[i]);
 			ck_assert_int_eq(copies[i].source.offset, 42);
@@ -331,13 +335,97 @@ START_TEST(test_copy__a_forged_timestamp_is_not_believed_for_a_record_without_on
 	r.headers = forged_headers;
 	r.header_count = 6;
 	r.source.timestamp_us = -1;
-	copy_deferral(&builder, &r, "delivery-events.deferred", 1000, &m);
+	copy_deferral(&builder, &r, "delivery-events.deferred", 2, 1000, &m);
 	read_back(&m, &back);
 	copy_read_headers(&back);
 	ck_assert_int_eq(back.source.offset, 42);
 	ck_assert_int_eq(back.source.timestamp_us, -1);
 	ck_assert_int_eq(copy_source_timestamp(back.headers, back.header_count, 5000000), -1);
 	free(back.headers);
+}
+END_TEST
+
+/* A slot goes from copy to copy; a record that passed it, and waits for something else, has none any more. */
+START_TEST(test_copy__slot_is_handed_on)
+{
+	struct record first = original(), second, third;
+	struct copy_builder other;
+	struct kafka_message m;
+
+	copy_builder_init(&other);
+	first.slot = (struct rate_slot){5000, 50, 77};
+	copy_deferral(&builder, &first, "delivery-events.deferred", 2, 1000, &m);
+	read_back(&m, &second);
+	copy_read_headers(&second);
+	ck_assert_int_eq(second.slot.at_ms, 5000);
+	ck_assert_int_eq(second.slot.per_second, 50);
+	ck_assert_int_eq(second.slot.generation, 77);
+	copy_deferral(&other, &second, "delivery-events.deferred", 2, 2000, &m);
+	check_headers(&m, ORIGINAL "dw_not_before_ms=2000\ndw_slot_ms=5000\ndw_limit=50:77\n" SOURCE);
+	read_back(&m, &third);
+	copy_read_headers(&third);
+	third.admitted = true;
+	copy_deferral(&builder, &third, "delivery-events.deferred", 2, 3000, &m);
+	check_headers(&m, ORIGINAL "dw_not_before_ms=3000\n" NO_SLOT SOURCE);
+	copy_builder_release(&other);
+	free(second.headers);
+	free(third.headers);
+}
+END_TEST
+
+/* What a publisher calls by the names of ours is not believed by way of a copy that has no slot. */
+START_TEST(test_copy__a_forged_slot_is_not_believed)
+{
+	struct header headers[] = {H("dw_slot_ms", "5"), H("dw_limit", "50:77")};
+	struct record r = original(), back;
+	struct kafka_message m;
+
+	r.headers = headers;
+	r.header_count = 2;
+	copy_deferral(&builder, &r, "delivery-events.deferred", 2, 1000, &m);
+	read_back(&m, &back);
+	copy_read_headers(&back);
+	ck_assert_int_eq(back.slot.at_ms, 0);
+	free(back.headers);
+}
+END_TEST
+
+static const struct {
+	const char *slot, *limit;
+	int64_t at_ms, per_second, generation; /* 0: none */
+} slot_rows[] = {
+	{"1700000040456", "50:77", 1700000040456, 50, 77},
+	{"1", "1:1", 1, 1, 1},
+	{"9223372036854775", "1000000:9007199254740991", 9223372036854775, 1000000, 9007199254740991},
+	{"9223372036854776", "50:77", 0, 0, 0},
+	{"0", "50:77", 0, 0, 0},
+	{"-5", "50:77", 0, 0, 0},
+	{"soon", "50:77", 0, 0, 0},
+	{NULL, "50:77", 0, 0, 0},
+	{"5", NULL, 0, 0, 0},
+	{"5", "", 0, 0, 0},
+	{"5", "50", 0, 0, 0},
+	{"5", "50:", 0, 0, 0},
+	{"5", ":77", 0, 0, 0},
+	{"5", "50:77:1", 0, 0, 0},
+	{"5", "50:77 ", 0, 0, 0},
+	{"5", "0:77", 0, 0, 0},
+	{"5", "50:0", 0, 0, 0},
+	{"5", "-50:77", 0, 0, 0},
+	{"5", "1000001:77", 0, 0, 0},
+	{"5", "50:9007199254740992", 0, 0, 0},
+};
+
+START_TEST(test_copy__slot_is_whole_or_none)
+{
+	struct header headers[2] = {{S("dw_slot_ms"), slice_of(slot_rows[_i].slot)},
+				    {S("dw_limit"), slice_of(slot_rows[_i].limit)}};
+	struct record r = {.source = {S("deferred"), 1, 77, 5000000}, .headers = headers, .header_count = 2,
+			   .deferred = true};
+	copy_read_headers(&r);
+	ck_assert_int_eq(r.slot.at_ms, slot_rows[_i].at_ms);
+	ck_assert_int_eq(r.slot.per_second, slot_rows[_i].per_second);
+	ck_assert_int_eq(r.slot.generation, slot_rows[_i].generation);
 }
 END_TEST
 
@@ -433,14 +521,14 @@ START_TEST(test_copy__a_builder_is_used_again_and_again)
 	for (int round = 0; round < 300; round++) {
 		r.headers = original_headers;
 		r.header_count = 5;
-		copy_deferral(&builder, &r, "d", 1, &m);
-		check_headers(&m, ORIGINAL "dw_not_before_ms=1\n" SOURCE);
+		copy_deferral(&builder, &r, "d", 0, 1, &m);
+		check_headers(&m, ORIGINAL "dw_not_before_ms=1\n" NO_SLOT SOURCE);
 		r.headers = headers;
 		r.header_count = MANY;
-		copy_deferral(&builder, &r, "d", 1, &m);
-		ck_assert_uint_eq(m.header_count, MANY + 5);
+		copy_deferral(&builder, &r, "d", 0, 1, &m);
+		ck_assert_uint_eq(m.header_count, MANY + 7);
 		ck_assert(slice_equal(m.headers[MANY - 1].name, S("h")));
-		ck_assert(slice_equal(m.headers[MANY + 4].value, S("1700000000123")));
+		ck_assert(slice_equal(m.headers[MANY + 6].value, S("1700000000123")));
 	}
 }
 END_TEST
@@ -463,6 +551,9 @@ int main(void)
 	tcase_add_test(tc, test_copy__forged_headers_stay_and_ours_come_last);
 	tcase_add_test(tc, test_copy__forged_headers_outlive_deferrals);
 	tcase_add_test(tc, test_copy__a_forged_timestamp_is_not_believed_for_a_record_without_one);
+	tcase_add_test(tc, test_copy__slot_is_handed_on);
+	tcase_add_test(tc, test_copy__a_forged_slot_is_not_believed);
+	tcase_add_loop_test(tc, test_copy__slot_is_whole_or_none, 0, ROWS(slot_rows));
 	tcase_add_loop_test(tc, test_copy__reads_what_is_whole, 0, ROWS(read_rows));
 	tcase_add_test(tc, test_copy__a_builder_is_used_again_and_again);
 	suite_add_tcase(suite, tc);

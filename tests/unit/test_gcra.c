@@ -16,37 +16,44 @@ static uint64_t next_random(uint64_t *state)
 	return *state >> 33;
 }
 
+static struct gcra_answer charge(struct gcra *g, int64_t now_us, int64_t per_second, int64_t burst, int64_t wanted)
+{
+	return gcra_charge(g, now_us, &(struct gcra_ask){per_second, burst, wanted, 0, 1 + wanted});
+}
+
+/* `over` in thousandths of a cell; -1: nobody waits, so it is not looked at. */
 static const struct step_row {
 	int64_t per_second, burst;
 	struct {
-		int64_t after_us, wanted, granted;
+		int64_t after_us, wanted, granted, over_milli;
 	} steps[6];
 } step_rows[] = {
-	/* A full bucket gives its burst, then one a period. */
-	{1, 1, {{0, 1, 1}, {0, 1, 0}, {SECOND - 1, 1, 0}, {1, 1, 1}, {0, 1, 0}}},
-	{2, 5, {{0, 3, 3}, {0, 3, 2}, {0, 1, 0}, {500000, 9, 1}, {60 * SECOND, 9, 5}}},
-	/* Partial grants; asking for nothing costs nothing. */
-	{10, 4, {{0, 100, 4}, {100000, 100, 1}, {0, 0, 0}, {300000, 2, 2}, {0, 2, 1}}},
-	/* A denial leaves the bucket alone. */
-	{1, 2, {{0, 2, 2}, {0, 1000, 0}, {0, 1000, 0}, {SECOND, 1, 1}, {SECOND, 2, 1}}},
+	/* A full bucket gives its burst; who comes then is charged, too, and waits behind all that is owed. */
+	{1, 1, {{0, 1, 1, -1}, {0, 1, 0, 1000}, {0, 1, 0, 2000}, {SECOND / 2, 1, 0, 2500}, {SECOND, 1, 0, 2500}}},
+	{1, 1, {{0, 1, 1, -1}, {SECOND - 1, 1, 0, 0}, {SECOND + 1, 1, 1, -1}, {0, 1, 0, 1000}}},
+	{2, 5, {{0, 3, 3, -1}, {0, 4, 2, 1000}, {0, 1, 0, 3000}, {1500000, 9, 0, 1000}, {60 * SECOND, 9, 5, 1000}}},
+	/* Some pass, the rest is told its turn; asking for nothing costs nothing. */
+	{10, 4, {{0, 100, 4, 1000}, {9600000, 3, 0, 1000}, {0, 0, 0, -1}, {300000, 1, 0, 1000}, {0, 2, 0, 2000}}},
 	/* Rates that do not divide a million, and the bounds. */
-	{3, 1, {{0, 1, 1}, {333333, 1, 0}, {1, 1, 1}, {333333, 1, 0}, {1, 1, 1}, {333333, 1, 0}}},
-	{3, 2, {{0, 2, 2}, {333333, 1, 0}, {1, 1, 1}, {333333, 1, 1}, {333333, 1, 1}, {333333, 1, 0}}},
-	{1000000, 1, {{0, 1, 1}, {0, 1, 0}, {1, 1, 1}, {1, 1, 1}, {10, 10, 1}}},
-	{1000000, 1000000, {{0, 2000000, 1000000}, {0, 1, 0}, {1, 2, 1}, {SECOND, 2000000, 1000000}}},
-	{1, 1000000, {{0, 2000000, 1000000}, {SECOND - 1, 1, 0}, {1, 5, 1}}},
+	{3, 1, {{0, 1, 1, -1}, {333334, 1, 1, -1}, {333333, 1, 0, 0}, {700000, 1, 1, -1}, {0, 2, 0, 1000}}},
+	{1000000, 1, {{0, 1, 1, -1}, {0, 1, 0, 1000}, {2, 1, 1, -1}, {1, 1, 1, -1}, {10, 10, 1, 1000}}},
+	{1000000, 1000000, {{0, 1500000, 1000000, 1000}, {SECOND / 2, 1, 0, 1000}, {SECOND, 1, 1, -1}}},
+	{1, 1000000, {{0, 2000000, 1000000, 1000}, {0, 1, 0, 1000001000}}},
 };
 
-START_TEST(test_gcra__grants_step_by_step)
+START_TEST(test_gcra__charges_step_by_step)
 {
 	const struct step_row *row = &step_rows[_i];
 	struct gcra g = {0};
 	int64_t now_us = start_us;
 	for (size_t i = 0; i < sizeof(row->steps) / sizeof(row->steps[0]); i++) {
 		now_us += row->steps[i].after_us;
-		int64_t granted = gcra_take(&g, now_us, row->per_second, row->burst, row->steps[i].wanted);
-		ck_assert_msg(granted == row->steps[i].granted, "step %zu: %" PRId64 ", not %" PRId64, i, granted,
+		struct gcra_answer a = charge(&g, now_us, row->per_second, row->burst, row->steps[i].wanted);
+		ck_assert_msg(a.granted == row->steps[i].granted, "step %zu: %" PRId64 ", not %" PRId64, i, a.granted,
 		              row->steps[i].granted);
+		ck_assert_msg(a.granted == row->steps[i].wanted || row->steps[i].over_milli < 0 ||
+		                      a.over / 1000 == row->steps[i].over_milli,
+		              "step %zu: %" PRId64 " over", i, a.over);
 	}
 }
 END_TEST
@@ -58,30 +65,78 @@ static const struct rate_row {
 	{1000000, 1}, {1000000, 1000000},
 };
 
-/* In exact fractions: burst + rate × T is a bound at every moment; to whoever always asks it is what is
- * granted, less what has not come up to a whole cell. */
+enum { TURNS = 20000 };
+
+/* At each moment what has had its turn is within burst + rate × T, and while more is asked for than there is, it is as
+ * many, less what has not come up to a whole cell: in exact fractions. */
 START_TEST(test_gcra__holds_its_bounds_over_time)
 {
+	static int64_t turns_us[TURNS];
 	const struct rate_row *row = &rate_rows[_i];
-	/* Asked again before the bucket is full: a full one gains nothing. With one cell there is no such time. */
-	int64_t full_us = (row->burst - 1) * SECOND / row->per_second;
-	int64_t most_us = full_us == 0 || full_us > 5000 ? 5000 : full_us;
 	uint64_t seed = (uint64_t)_i + 1;
 	struct gcra g = {0};
 	int64_t elapsed_us = 0;
-	__int128 granted = 0;
-	for (int i = 0; i < 5000; i++) {
-		granted += gcra_take(&g, start_us + elapsed_us, row->per_second, row->burst, GCRA_BURST_MAX);
-		__int128 bound = (__int128)row->burst * SECOND + (__int128)row->per_second * elapsed_us;
-		ck_assert_msg(granted * SECOND <= bound, "too many at step %d", i);
-		ck_assert_msg(full_us == 0 || granted * SECOND > bound - SECOND, "too few at step %d", i);
-		elapsed_us += (int64_t)(next_random(&seed) % (uint64_t)(most_us + 1));
+	int count = 0;
+	while (count < TURNS) {
+		/* The first takes more than there is, and less is paid back than is taken: the bucket is never full. */
+		int64_t wanted = (int64_t)(next_random(&seed) % 50) + (count ? 1 : row->burst + 100);
+		if (wanted > TURNS - count)
+			wanted = TURNS - count;
+		struct gcra_answer a = charge(&g, start_us + elapsed_us, row->per_second, row->burst, wanted);
+		for (int64_t i = 0; i < wanted; i++)
+			turns_us[count++] = elapsed_us +
+			                    (i < a.granted ? 0
+			                                   : gcra_wait_us(a.over + (i - a.granted) * GCRA_CELL,
+			                                                  row->per_second));
+		elapsed_us += (int64_t)(next_random(&seed) % (uint64_t)(wanted * SECOND / row->per_second + 1)) / 2;
+	}
+	for (int i = 0; i < count; i++) {
+		__int128 bound = (__int128)row->burst * SECOND + (__int128)row->per_second * turns_us[i];
+		ck_assert_msg((__int128)(i + 1) * SECOND <= bound, "too many at turn %d", i);
+		/* A turn in the future comes no later than it has to: a µs at the most. */
+		ck_assert_msg(i < row->burst || (__int128)(i + 2) * SECOND > bound - row->per_second ||
+		                      turns_us[i] == turns_us[i - 1],
+		              "too late at turn %d", i);
 	}
 }
 END_TEST
 
-/* Whatever changes, a bucket never owes more than one burst, so a new limit is in force within burst ÷ rate. */
-START_TEST(test_gcra__changed_limits_are_sane_at_once)
+/* Who shows the generation that there is was charged before; it changes with the rate, and when the bucket is lost. */
+START_TEST(test_gcra__generation_tells_who_was_charged)
+{
+	struct gcra g = {0};
+	struct gcra_answer a = gcra_charge(&g, start_us, &(struct gcra_ask){10, 5, 8, 0, 77});
+	ck_assert_int_eq(a.granted, 5);
+	ck_assert_int_eq(a.generation, 77);
+	struct gcra before = g;
+	a = gcra_charge(&g, start_us, &(struct gcra_ask){10, 5, 3, 77, 78});
+	ck_assert_int_eq(a.granted, 3);
+	ck_assert_int_eq(a.generation, 77);
+	ck_assert_int_eq(a.over, 3 * GCRA_CELL); /* the last turn that was told */
+	ck_assert_mem_eq(&g, &before, sizeof(g));
+	/* Another burst changes no turn. */
+	a = gcra_charge(&g, start_us, &(struct gcra_ask){10, 7, 3, 77, 78});
+	ck_assert_int_eq(a.generation, 77);
+	/* Another rate does: charged anew, and what is owed is cut to a burst. */
+	a = gcra_charge(&g, start_us, &(struct gcra_ask){20, 5, 3, 77, 78});
+	ck_assert_int_eq(a.generation, 78);
+	ck_assert_int_eq(a.granted, 0);
+	ck_assert_int_eq(a.over, GCRA_CELL);
+	/* Lost. */
+	g = (struct gcra){0};
+	a = gcra_charge(&g, start_us, &(struct gcra_ask){20, 5, 3, 78, 79});
+	ck_assert_int_eq(a.generation, 79);
+	ck_assert_int_eq(a.granted, 3);
+	/* Full again, but not forgotten. */
+	a = gcra_charge(&g, start_us + 3600 * SECOND, &(struct gcra_ask){20, 5, 9, 79, 80});
+	ck_assert_int_eq(a.generation, 79);
+	ck_assert_int_eq(a.granted, 9);
+	ck_assert_int_eq(a.over, 0);
+}
+END_TEST
+
+/* Whatever the rate was, a bucket with another one owes a burst at the most, so that is in force within burst ÷ rate. */
+START_TEST(test_gcra__changed_rates_are_sane_at_once)
 {
 	static const struct {
 		struct rate_row before, after;
@@ -97,23 +152,44 @@ START_TEST(test_gcra__changed_limits_are_sane_at_once)
 	};
 	for (int i = 0; i < ROWS(rows); i++) {
 		struct gcra g = {0};
-		gcra_take(&g, start_us, rows[i].before.per_second, rows[i].before.burst, GCRA_BURST_MAX);
+		charge(&g, start_us, rows[i].before.per_second, rows[i].before.burst, rows[i].before.burst);
 		/* The moment when the new limits are first seen. */
-		gcra_take(&g, start_us, rows[i].after.per_second, rows[i].after.burst, 0);
-		int64_t granted = gcra_take(&g, start_us + rows[i].wait_us, rows[i].after.per_second,
-		                            rows[i].after.burst, GCRA_BURST_MAX);
-		ck_assert_msg(granted == rows[i].granted, "row %d: %" PRId64, i, granted);
+		charge(&g, start_us, rows[i].after.per_second, rows[i].after.burst, 0);
+		struct gcra_answer a = charge(&g, start_us + rows[i].wait_us, rows[i].after.per_second,
+		                              rows[i].after.burst, GCRA_BURST_MAX);
+		ck_assert_msg(a.granted == rows[i].granted, "row %d: %" PRId64, i, a.granted);
 	}
 }
 END_TEST
 
-START_TEST(test_gcra__clock_that_steps_back_costs_one_burst_at_most)
+/* Whatever is owed stays so: it is paid by the time that passes from then on. */
+START_TEST(test_gcra__clock_that_steps_back_costs_nobody_anything)
 {
 	struct gcra g = {0};
-	ck_assert_int_eq(gcra_take(&g, start_us, 10, 20, 5), 5);
-	ck_assert_int_eq(gcra_take(&g, start_us - 86400 * SECOND, 10, 20, 5), 0);
-	ck_assert_int_eq(gcra_take(&g, start_us - 86399 * SECOND, 10, 20, 5), 5);
-	ck_assert_int_eq(gcra_take(&g, start_us - 86398 * SECOND, 10, 20, 50), 15);
+	int64_t day_ago_us = start_us - 86400 * SECOND;
+	ck_assert_int_eq(charge(&g, start_us, 10, 20, 50).granted, 20);
+	struct gcra_answer a = charge(&g, day_ago_us, 10, 20, 1);
+	ck_assert_int_eq(a.granted, 0);
+	ck_assert_int_eq(a.over, 31 * GCRA_CELL);
+	a = charge(&g, day_ago_us + 2 * SECOND, 10, 20, 1);
+	ck_assert_int_eq(a.over, 12 * GCRA_CELL);
+	ck_assert_int_eq(charge(&g, day_ago_us + 5 * SECOND, 10, 20, 50).granted, 18);
+}
+END_TEST
+
+/* Four thousand million cells; nothing overflows on the way. */
+START_TEST(test_gcra__debt_has_an_end)
+{
+	static const int64_t rates[] = {1, 7, 1000000};
+	for (int i = 0; i < ROWS(rates); i++) {
+		struct gcra g = {0};
+		for (int j = 0; j < 10; j++)
+			charge(&g, start_us, rates[i], 1, INT64_MAX / GCRA_CELL / 2);
+		struct gcra_answer a = charge(&g, start_us, rates[i], 1, 1);
+		ck_assert_int_le(a.over, GCRA_DEBT_MAX);
+		ck_assert_int_gt(a.over, GCRA_DEBT_MAX - GCRA_CELL);
+		ck_assert_int_eq(a.granted, 0);
+	}
 }
 END_TEST
 
@@ -123,7 +199,8 @@ static struct limiter limiter; /* too large for a stack */
 
 static int64_t take(const char *partner, int64_t per_second, int64_t burst, int64_t wanted, int64_t now_us)
 {
-	return limiter_take(&limiter, slice_of(partner), per_second, burst, wanted, now_us);
+	const struct gcra_ask ask = {per_second, burst, wanted, 0, 77};
+	return limiter_charge(&limiter, slice_of(partner), &ask, now_us).granted;
 }
 
 START_TEST(test_limiter__partners_do_not_share)
@@ -142,7 +219,7 @@ static const struct share_row {
 	int64_t at_once, in_ten_seconds;
 } share_rows[] = {
 	{1, 100, 50, 50, 1000}, {0.5, 100, 50, 25, 500}, {0.25, 2, 8, 2, 5}, {0.1, 1, 1, 1, 1},
-	{0.001, 100, 10, 1, 1}, {2, 100, 50, 50, 1000},  {0, 100, 50, 1, 0}, {-1, 100, 50, 1, 0},
+	{0.001, 100, 10, 1, 1}, {2, 100, 50, 50, 1000},  {0, 100, 50, 1, 1}, {-1, 100, 50, 1, 1},
 };
 
 START_TEST(test_limiter__holds_to_the_share)
@@ -150,21 +227,31 @@ START_TEST(test_limiter__holds_to_the_share)
 	const struct share_row *row = &share_rows[_i];
 	limiter_init(&limiter, start_us);
 	limiter_set_share(&limiter, row->share, start_us);
-	ck_assert_int_eq(take("p", row->per_second, row->burst, GCRA_BURST_MAX, start_us), row->at_once);
+	const struct gcra_ask ask = {row->per_second, row->burst, 10000, 0, 77};
+	struct gcra_answer a = limiter_charge(&limiter, slice_of("p"), &ask, start_us);
+	ck_assert_int_eq(a.granted, row->at_once);
+	/* Turns within ten seconds of the wall. A share of 0 is taken for a thousandth. */
 	int64_t later = 0;
-	for (int64_t ms = 1; ms <= 10000; ms++)
-		later += take("p", row->per_second, row->burst, GCRA_BURST_MAX, start_us + ms * 1000);
-	/* The limiter's clock is cut to whole µs: the last cell may be one short of due. */
-	ck_assert_msg(later == row->in_ten_seconds || later == row->in_ten_seconds - 1, "%" PRId64, later);
+	while ((double)gcra_wait_us(a.over + later * GCRA_CELL, row->per_second) * limiter_stretch(&limiter) <= 10e6)
+		later++;
+	ck_assert_msg(later == row->in_ten_seconds, "%" PRId64, later);
+	/* And they are paid by then: one more waits for that one cell. */
+	if (row->share <= 0)
+		return;
+	struct gcra_ask more = {row->per_second, row->burst, 1, 0, 77};
+	int64_t paid_us = start_us + (int64_t)((double)(10000 - row->at_once) * 1e6 / (double)row->per_second *
+	                                       limiter_stretch(&limiter));
+	a = limiter_charge(&limiter, slice_of("p"), &more, paid_us + 100000);
+	ck_assert_int_le(a.over, GCRA_CELL);
 }
 END_TEST
 
 START_TEST(test_limiter__share_changes_from_now_on)
 {
 	limiter_init(&limiter, start_us);
-	ck_assert_int_eq(take("p", 100, 100, 1000, start_us), 100);
+	ck_assert_int_eq(take("p", 100, 100, 100, start_us), 100);
 	limiter_set_share(&limiter, 0.5, start_us + SECOND / 2); /* 50 came up at the full rate */
-	ck_assert_int_eq(take("p", 100, 100, 1000, start_us + SECOND / 2), 0); /* of a burst that is now 50: owed 50 */
+	ck_assert_int_eq(take("p", 100, 100, 0, start_us + SECOND / 2), 0); /* of a burst that is now 50: owed 50 */
 	ck_assert_int_eq(take("p", 100, 100, 1000, start_us + SECOND / 2 + 200000), 10);
 }
 END_TEST
@@ -199,10 +286,12 @@ int main(void)
 {
 	Suite *suite = suite_create("gcra");
 	TCase *tc = tcase_create("gcra");
-	tcase_add_loop_test(tc, test_gcra__grants_step_by_step, 0, ROWS(step_rows));
+	tcase_add_loop_test(tc, test_gcra__charges_step_by_step, 0, ROWS(step_rows));
 	tcase_add_loop_test(tc, test_gcra__holds_its_bounds_over_time, 0, ROWS(rate_rows));
-	tcase_add_test(tc, test_gcra__changed_limits_are_sane_at_once);
-	tcase_add_test(tc, test_gcra__clock_that_steps_back_costs_one_burst_at_most);
+	tcase_add_test(tc, test_gcra__changed_rates_are_sane_at_once);
+	tcase_add_test(tc, test_gcra__clock_that_steps_back_costs_nobody_anything);
+	tcase_add_test(tc, test_gcra__generation_tells_who_was_charged);
+	tcase_add_test(tc, test_gcra__debt_has_an_end);
 	suite_add_tcase(suite, tc);
 	tc = tcase_create("limiter");
 	tcase_add_test(tc, test_limiter__partners_do_not_share);

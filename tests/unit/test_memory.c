@@ -210,7 +210,7 @@ static void carry(struct result *o)
 	struct kafka_message m;
 	copy_dead_letter(&builder, refused, "events.dlq", "w", &m);
 	result_put(o, "%zu headers\n", m.header_count);
-	copy_deferral(&builder, batch.records[1], "events.deferred", 5, &m);
+	copy_deferral(&builder, batch.records[1], "events.deferred", 0, 5, &m);
 	result_put(o, "%zu headers\n", m.header_count);
 	batch_release_records(&batch);
 	record_list_join(&batch.returned, &batch.outgoing);

@@ -89,6 +89,9 @@ struct gate *gate_new(struct gate_shared *shared)
 	struct gate *g = calloc(1, sizeof(*g));
 	ENSURE(g);
 	g->shared = shared;
+	uint64_t seed;
+	ENSURE(getrandom(&seed, sizeof(seed), 0) == sizeof(seed));
+	g->random = prng_of(seed);
 	return g;
 }
 
@@ -120,7 +123,7 @@ void gate_free(struct gate *g)
 
 struct ability {
 	int argc;
-	const char *argv[7];
+	const char *argv[10];
 };
 
 enum { ABILITIES_MAX = 7 };
@@ -148,7 +151,8 @@ static int try_abilities(struct redis *r, const char *prefix, bool marks, bool l
 	if (limits) {
 		all[count++] = (struct ability){3, {"SCRIPT", "LOAD", gate_script}};
 		all[count++] = (struct ability){3, {"EVALSHA", NO_SCRIPT, "0"}};
-		all[count++] = (struct ability){7, {"EVAL", gate_script, "1", bucket, "1000", "1000", "1"}};
+		all[count++] = (struct ability){
+			10, {"EVAL", gate_script, "1", bucket, "1000", "1000", "1", "0", "1", "1000"}};
 	}
 
 	for (size_t i = 0; i < count; i++)

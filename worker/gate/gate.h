@@ -10,12 +10,14 @@
  * whole, ttl + bucket width after its first mark.
  *
  *     gate_lookup  one SMISMEMBER a set, before the transaction
- *     gate_admit   one GCRA script call a limited partner, with partial grants, after lookup
+ *     gate_admit   one GCRA script call a limited partner, after lookup: grants some, tells the others their turn
  *     gate_mark    SADD + EXPIRE NX, only after COMMIT, with the epoch read in that transaction;
  *                  sent at once, its replies are read by the gate's next call
  *
  * Redis down: lookup finds nothing, mark does nothing, admit falls back to a limiter in this process
- * with the replica's share of the rate (or says GATE_WAIT, by option). After a failure Redis is left
+ * with the replica's share of the rate (or says GATE_WAIT, by option). That one's generations are its own: records with a
+ * slot of Redis' are charged here anew, and by Redis when it is back, so that a slot is only ever honoured by who
+ * gave it, and the rate is kept. After a failure Redis is left
  * alone for a backoff with jitter (100 ms doubling to 5 s), so a slow Redis costs one timeout, not one a batch.
  * The state shows in metrics: dependency_up{redis}, degraded{dedup,rate_limit}.
  *
@@ -27,6 +29,7 @@
 #include "common/ensure.h"
 #include "common/slice.h"
 #include "schemas/event.h"
+#include "worker/gate/gcra.h"
 #include "worker/ledger/history_epoch.h"
 
 #include <stdbool.h>
@@ -39,6 +42,7 @@ struct gate_settings {
 	const char *prefix;   /* "dw:" */
 	int timeout_ms;       /* connecting and each round trip */
 	int64_t dedup_ttl_s;  /* 0: no dedup */
+	int64_t slot_life_ms; /* how long after the last slot a limiter's key, and its generation, is kept */
 	enum gate_outage_policy rate_outage;
 };
 
@@ -72,8 +76,21 @@ struct gate_request {
 	int64_t per_second; /* > 0 */
 	int64_t burst;      /* >= 1 */
 	int64_t wanted;     /* > 0 */
-	int64_t granted;    /* out: 0 .. wanted, charged */
+	int64_t granted;    /* out: 0 .. wanted. All that is wanted is charged */
+	int64_t shown;      /* the generation of the limiter's key in which these were charged before; 0: they were not */
+	int64_t generation; /* out: of the key now. The one shown: nothing was charged, and their slots hold */
+	int64_t over;       /* out, with `stretch`: for gate_wait_us */
+	double stretch;
+	int64_t placed;     /* the caller's: those not granted that have been given their slots */
 };
+
+/* How long the one at `place`, from 0, of those that were not granted has to wait. When the generation is the one
+ * shown, place 0: how long all that was ever charged has to wait. */
+static inline int64_t gate_wait_us(const struct gate_request *r, int64_t place)
+{
+	int64_t wait_us = gcra_wait_us(r->over + place * GCRA_CELL, r->per_second);
+	return r->stretch > 1 ? (int64_t)((double)wait_us * r->stretch) : wait_us;
+}
 
 enum gate_answer {
 	GATE_OK = 0,

@@ -4,33 +4,47 @@
 
 #include <stdbool.h>
 
-#define CELL INT64_C(1000000) /* in the unit of the debt: what one µs at one a second pays back */
-
 static int64_t min(int64_t a, int64_t b)
 {
 	return a < b ? a : b;
 }
 
-int64_t gcra_take(struct gcra *g, int64_t now_us, int64_t per_second, int64_t burst, int64_t wanted)
+static int64_t max(int64_t a, int64_t b)
 {
-	ENSURE(per_second >= 1 && per_second <= GCRA_RATE_MAX && burst >= 1 && burst <= GCRA_BURST_MAX && wanted >= 0);
+	return a > b ? a : b;
+}
 
-	int64_t debt = 0, debt_max = burst * CELL;
-	int64_t ahead_us = g->full_at_us - now_us;
-	/* A million seconds ahead owe more than any burst, at any rate: this spares the product its overflow. */
-	if (ahead_us > GCRA_BURST_MAX * CELL)
-		debt = INT64_MAX;
-	else if (ahead_us >= 0)
-		debt = ahead_us * per_second + min(g->remainder, per_second - 1);
-
-	/* More than a burst is owed when the limits changed or the clock went back: kept as one, or it would last. */
-	bool cut = debt > debt_max;
-	debt = min(debt, debt_max);
-	int64_t granted = min(wanted, (debt_max - debt) / CELL);
-	if (granted == 0 && !cut)
+static int64_t debt_of(const struct gcra *g, int64_t now_us, int64_t per_second)
+{
+	int64_t ahead_us = g->full_at_us - (g->seen_us > now_us ? g->seen_us : now_us);
+	if (ahead_us < 0)
 		return 0;
-	debt += granted * CELL;
-	g->full_at_us = now_us + debt / per_second;
-	g->remainder = debt % per_second;
-	return granted;
+	/* This spares the product its overflow. */
+	if (ahead_us >= GCRA_DEBT_MAX / per_second)
+		return GCRA_DEBT_MAX;
+	return ahead_us * per_second + min(g->remainder, per_second - 1);
+}
+
+struct gcra_answer gcra_charge(struct gcra *g, int64_t now_us, const struct gcra_ask *ask)
+{
+	ENSURE(ask->per_second >= 1 && ask->per_second <= GCRA_RATE_MAX && ask->burst >= 1 &&
+	       ask->burst <= GCRA_BURST_MAX && ask->wanted >= 0 && ask->drawn > 0);
+
+	int64_t debt = debt_of(g, now_us, ask->per_second), free_debt = ask->burst * GCRA_CELL;
+	bool anew = g->per_second != ask->per_second;
+	if (anew)
+		debt = min(debt, free_debt);
+	int64_t generation = anew ? ask->drawn : g->generation;
+	if (generation == ask->shown)
+		return (struct gcra_answer){ask->wanted, max(0, debt - free_debt), generation};
+
+	int64_t granted = max(0, min(ask->wanted, (free_debt - debt) / GCRA_CELL));
+	int64_t over = max(0, debt + (granted + 1) * GCRA_CELL - free_debt);
+	debt = min(debt + min(ask->wanted, GCRA_DEBT_MAX / GCRA_CELL) * GCRA_CELL, GCRA_DEBT_MAX);
+	*g = (struct gcra){.full_at_us = now_us + debt / ask->per_second,
+	                   .remainder = debt % ask->per_second,
+	                   .per_second = ask->per_second,
+	                   .seen_us = now_us,
+	                   .generation = generation};
+	return (struct gcra_answer){granted, over, generation};
 }

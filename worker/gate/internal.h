@@ -11,6 +11,7 @@
 #ifndef WORKER_GATE_INTERNAL_H
 #define WORKER_GATE_INTERNAL_H
 
+#include "common/prng.h"
 #include "worker/gate/gate.h"
 #include "worker/gate/limiter.h"
 #include "worker/gate/outage.h"
@@ -44,6 +45,7 @@ struct gate {
 	size_t marks_owed;    /* replies to the last gate_mark that are still to be read */
 	int64_t deadline_us;  /* of the request at hand */
 	char script_sha[41];  /* "" until this connection has loaded the script */
+	struct prng random;   /* names of generations */
 	char reason[160];     /* why the request at hand failed, one line */
 	/* Scratch for a batch's marks, grown to the largest batch seen. */
 	struct placed_mark *placed;
@@ -69,10 +71,11 @@ void gate_want_limits(struct gate_shared *s);
  * marks were refused (then marks_owed is 0) or the connection is gone. */
 must_use int gate_receive_marks(struct gate *g);
 
-/* KEYS[1]: the bucket. ARGV: per_second, burst, wanted. Returns: granted. */
+/* KEYS[1]: the bucket. ARGV: per_second, burst, wanted, shown, drawn, slot life in ms. Returns: granted, over,
+ * generation (gcra.h). */
 extern const char gate_script[];
 
-/* <prefix>rate:<partner>, <prefix>done:<epoch>:<bucket>:<shard> */
+/* <prefix>limit:<partner>, <prefix>done:<epoch>:<bucket>:<shard> */
 enum { GATE_KEY_MAX = 64 + 8 + 128 };
 
 #endif

@@ -45,12 +45,19 @@ static struct limiter_entry *find(struct limiter *l, struct slice id)
 	return victim;
 }
 
-int64_t limiter_take(struct limiter *l, struct slice partner_id, int64_t per_second, int64_t burst, int64_t wanted,
-                     int64_t now_us)
+struct gcra_answer limiter_charge(struct limiter *l, struct slice partner_id, const struct gcra_ask *ask,
+                                  int64_t now_us)
 {
 	ENSURE(partner_id.len > 0 && partner_id.len <= EVENT_ID_CHARS_MAX);
 	advance(l, now_us);
-	int64_t own_burst = (int64_t)((double)burst * l->share);
-	return gcra_take(&find(l, partner_id)->bucket, (int64_t)l->clock_us, per_second, own_burst > 0 ? own_burst : 1,
-	                 wanted);
+	struct gcra_ask own = *ask;
+	own.burst = (int64_t)((double)ask->burst * l->share);
+	if (own.burst < 1)
+		own.burst = 1;
+	return gcra_charge(&find(l, partner_id)->bucket, (int64_t)l->clock_us, &own);
+}
+
+double limiter_stretch(const struct limiter *l)
+{
+	return l->share > 1 / LIMITER_STRETCH_MAX ? 1 / l->share : LIMITER_STRETCH_MAX;
 }

@@ -19,6 +19,9 @@
 
 #include <stdint.h>
 
+/* A share of 0 is one that is not known yet. */
+#define LIMITER_STRETCH_MAX 1000.0
+
 enum { LIMITER_PARTNERS = 4096, LIMITER_WAYS = 8, LIMITER_SETS = LIMITER_PARTNERS / LIMITER_WAYS };
 
 struct limiter {
@@ -36,8 +39,10 @@ struct limiter {
 void limiter_init(struct limiter *l, int64_t now_us);
 /* `share`: clamped to 0 .. 1. */
 void limiter_set_share(struct limiter *l, double share, int64_t now_us);
-/* Returns: how many of `wanted` are granted, and charged. */
-int64_t limiter_take(struct limiter *l, struct slice partner_id, int64_t per_second, int64_t burst, int64_t wanted,
-                     int64_t now_us);
+/* As gcra_charge. Turns are told in the limiter's time: limiter_stretch makes them the wall's. */
+struct gcra_answer limiter_charge(struct limiter *l, struct slice partner_id, const struct gcra_ask *ask,
+                                  int64_t now_us);
+/* How much longer a wait is than at the whole rate: 1 ÷ share, at most LIMITER_STRETCH_MAX. */
+double limiter_stretch(const struct limiter *l);
 
 #endif

@@ -10,40 +10,85 @@
 enum { UNANSWERED = -1 }; /* of a request's `granted`, inside this file */
 
 /*
- * gcra.c in Lua, on Redis' clock, which all replicas share. The state is "full_at_us:remainder"; every
- * number is below 2^53, or its only use is that it is larger than the burst. A key of another type or form is
- * a full bucket. The key expires when the bucket is full again (a millisecond later: expiry is cut to those).
+ * gcra.c in Lua, on Redis' clock, which all replicas share. The state is
+ * "full_at_us:remainder:per_second:seen_us:generation"; every number is below 2^53, or its only use is that it is larger
+ * than the most that can be owed. A key of another type or form is a new bucket. The key expires when the bucket is full
+ * again and the last turn is over, ARGV[6] ms later (a millisecond more: expiry is cut to those).
  */
 const char gate_script[] =
 	"local rate, burst, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])\n"
+	"local shown, drawn, life = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])\n"
 	"local time = redis.call('TIME')\n"
 	"local now = tonumber(time[1]) * 1000000 + tonumber(time[2])\n"
-	"local full_at, remainder = 0, 0\n"
+	"local full_at, remainder, kept_rate, seen, generation = 0, 0, 0, 0, 0\n"
 	"local kept = redis.pcall('GET', KEYS[1])\n"
 	"if type(kept) == 'string' then\n"
-	"  local a, b = string.match(kept, '^(%d+):(%d+)$')\n"
-	"  if a then full_at, remainder = tonumber(a), tonumber(b) end\n"
+	"  local a, b, c, d, e = string.match(kept, '^(%d+):(%d+):(%d+):(%d+):(%d+)$')\n"
+	"  if a and tonumber(e) > 0 then\n"
+	"    full_at, remainder, kept_rate = tonumber(a), tonumber(b), tonumber(c)\n"
+	"    seen, generation = tonumber(d), tonumber(e)\n"
+	"  end\n"
 	"end\n"
-	"local debt, debt_max = 0, burst * 1000000\n"
-	"if full_at >= now then debt = (full_at - now) * rate + math.min(remainder, rate - 1) end\n"
-	"local cut = debt > debt_max\n"
-	"debt = math.min(debt, debt_max)\n"
-	"local granted = math.min(wanted, math.floor((debt_max - debt) / 1000000))\n"
-	"if granted == 0 and not cut then return 0 end\n"
-	"debt = debt + granted * 1000000\n"
-	"local ahead = math.floor(debt / rate)\n"
-	"redis.call('SET', KEYS[1], string.format('%.0f:%.0f', now + ahead, debt - ahead * rate),\n"
-	"  'PX', string.format('%.0f', math.ceil(ahead / 1000) + 1))\n"
-	"return granted\n";
+	"local debt, free, most = 0, burst * 1000000, 4000000000000000\n"
+	"local ahead = full_at - math.max(seen, now)\n"
+	"if ahead >= 0 then debt = math.min(ahead * rate + math.min(remainder, rate - 1), most) end\n"
+	"if kept_rate ~= rate then debt, generation = math.min(debt, free), drawn end\n"
+	"if generation == shown then return {wanted, math.max(0, debt - free), generation} end\n"
+	"local granted = math.max(0, math.min(wanted, math.floor((free - debt) / 1000000)))\n"
+	"local over = math.max(0, debt + (granted + 1) * 1000000 - free)\n"
+	"debt = math.min(debt + wanted * 1000000, most)\n"
+	"ahead = math.floor(debt / rate)\n"
+	"redis.call('SET', KEYS[1], string.format('%.0f:%.0f:%.0f:%.0f:%.0f', now + ahead, debt - ahead * rate, rate,\n"
+	"  now, generation), 'PX', string.format('%.0f', math.ceil(ahead / 1000) + 1 + life))\n"
+	"return {granted, over, generation}\n";
 
+enum { ARGUMENTS = 6 };
+
+static struct gcra_ask ask_of(struct gate *g, const struct gate_request *r)
+{
+	return (struct gcra_ask){.per_second = r->per_second,
+	                         .burst = r->burst,
+	                         .wanted = r->wanted,
+	                         .shown = r->shown,
+	                         .drawn = 1 + (int64_t)prng_below(&g->random, GCRA_GENERATION_MAX)};
+}
+
+/* The name is not that of earlier versions' keys ("rate:"), which hold another form: side by side they would take
+ * each other's for new buckets, at each call. */
 static void append_take(struct gate *g, const char *command, const char *script, const struct gate_request *r)
 {
-	char key[GATE_KEY_MAX], per_second[24], burst[24], wanted[24];
-	snprintf(key, sizeof(key), "%srate:%.*s", g->shared->prefix, (int)r->partner_id.len, r->partner_id.data);
-	snprintf(per_second, sizeof(per_second), "%" PRId64, r->per_second);
-	snprintf(burst, sizeof(burst), "%" PRId64, r->burst);
-	snprintf(wanted, sizeof(wanted), "%" PRId64, r->wanted);
-	redis_append(g->redis, 7, (const char *[]){command, script, "1", key, per_second, burst, wanted}, NULL);
+	const struct gcra_ask ask = ask_of(g, r);
+	const int64_t numbers[ARGUMENTS] = {ask.per_second, ask.burst, ask.wanted,
+	                                    ask.shown,      ask.drawn, g->shared->settings.slot_life_ms};
+	char key[GATE_KEY_MAX], texts[ARGUMENTS][24];
+	const char *argv[4 + ARGUMENTS] = {command, script, "1", key};
+	snprintf(key, sizeof(key), "%slimit:%.*s", g->shared->prefix, (int)r->partner_id.len, r->partner_id.data);
+	for (int i = 0; i < ARGUMENTS; i++) {
+		snprintf(texts[i], sizeof(texts[i]), "%" PRId64, numbers[i]);
+		argv[4 + i] = texts[i];
+	}
+	redis_append(g->redis, 4 + ARGUMENTS, argv, NULL);
+}
+
+static void set_answer(struct gate_request *r, const struct gcra_answer *a, double stretch)
+{
+	r->granted = a->granted;
+	r->over = a->over;
+	r->generation = a->generation;
+	r->stretch = stretch;
+}
+
+/* Returns: whether the reply is an answer to `r`. */
+static bool read_answer(const struct redis_reply *reply, struct gate_request *r)
+{
+	if (reply->kind != REPLY_INTEGERS || reply->count != 3)
+		return false;
+	const struct gcra_answer a = {reply->integers[0], reply->integers[1], reply->integers[2]};
+	if (a.granted < 0 || a.granted > r->wanted || a.over < 0 || a.over > GCRA_DEBT_MAX + GCRA_CELL ||
+	    a.generation < 1 || a.generation > GCRA_GENERATION_MAX)
+		return false;
+	set_answer(r, &a, 1);
+	return true;
 }
 
 /* The script's digest comes from Redis, so that nothing here has to know SHA-1. */
@@ -77,9 +122,7 @@ static int ask(struct gate *g, const char *command, const char *script, struct g
 			return gate_lost(g);
 		if (redis_reply_is(&reply, "NOSCRIPT"))
 			unanswered++;
-		else if (reply.kind == REPLY_INTEGER && reply.integer >= 0 && reply.integer <= requests[i].wanted)
-			requests[i].granted = reply.integer;
-		else
+		else if (!read_answer(&reply, &requests[i]))
 			return gate_refused(g, "limit", &reply);
 	}
 	return unanswered;
@@ -98,15 +141,18 @@ static int ask_redis(struct gate *g, struct gate_request *requests, size_t count
 	return unanswered < 0 ? -1 : 0;
 }
 
-static void take_locally(struct gate_shared *s, struct gate_request *requests, size_t count)
+static void take_locally(struct gate *g, struct gate_request *requests, size_t count)
 {
+	struct gate_shared *s = g->shared;
 	int64_t now_us = clock_mono_us();
 	mutex_lock(&s->lock);
 	for (size_t i = 0; i < count; i++) {
 		struct gate_request *r = &requests[i];
-		if (r->granted == UNANSWERED)
-			r->granted = limiter_take(&s->limiter, r->partner_id, r->per_second, r->burst, r->wanted,
-			                          now_us);
+		if (r->granted != UNANSWERED)
+			continue;
+		const struct gcra_ask ask = ask_of(g, r);
+		const struct gcra_answer a = limiter_charge(&s->limiter, r->partner_id, &ask, now_us);
+		set_answer(r, &a, limiter_stretch(&s->limiter));
 	}
 	mutex_unlock(&s->lock);
 }
@@ -134,6 +180,6 @@ enum gate_answer gate_admit(struct gate *g, struct gate_request *requests, size_
 			requests[i].granted = 0;
 		return GATE_WAIT;
 	}
-	take_locally(s, requests, count);
+	take_locally(g, requests, count);
 	return GATE_OK;
 }

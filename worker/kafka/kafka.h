@@ -138,6 +138,9 @@ int kafka_consumer_commit(struct kafka_consumer *c, const struct kafka_partition
  * from the group's metadata; 0 < share <= 1. Thread: any. */
 double kafka_consumer_share(struct kafka_consumer *c);
 
+/* The partitions that a subscribed topic had at the latest assignment; 0: not known. */
+int32_t kafka_consumer_partition_count(const struct kafka_consumer *c, const char *topic);
+
 /* Leaves the group and frees the handle. Serves pending rebalance events itself, without draining.
  * Bounded by `timeout_ms`: past it the handle is leaked on purpose and false returned. */
 bool kafka_consumer_close(struct kafka_consumer *c, int timeout_ms);
@@ -161,12 +164,13 @@ must_use int kafka_producer_open(const struct kafka_settings *s, kafka_delivered
                                  struct kafka_producer **out, char *error, size_t error_size);
 
 /* Asks the brokers for a topic's partitions before the first message needs them: else that one waits up to a second,
- * and everything behind it. Blocks up to `timeout_ms`; what it can't learn is learned with the first message. */
-void kafka_producer_learn(struct kafka_producer *p, const char *topic, int timeout_ms);
+ * and everything behind it. Blocks up to `timeout_ms`; what it can't learn is learned with the first message.
+ * Returns: how many there are; 0: not known. */
+int32_t kafka_producer_learn(struct kafka_producer *p, const char *topic, int timeout_ms);
 
 struct kafka_message {
 	const char *topic;
-	int32_t partition;    /* -1: by key */
+	int32_t partition;    /* -1: by key. One that the topic does not have is refused */
 	struct slice key;     /* absent: null */
 	struct slice value;   /* absent: null */
 	const struct header *headers;

@@ -45,6 +45,7 @@ struct assigned_topic {
 	char *name;
 	struct slot *slots;
 	int32_t slot_count;
+	int32_t partition_count; /* that the brokers have, as told at the latest assignment; 0: not known yet */
 };
 
 struct assignment {

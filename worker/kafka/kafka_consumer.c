@@ -231,8 +231,10 @@ static void count_partitions(struct kafka_consumer *c)
 		rd_kafka_topic_destroy(topic);
 		if (err)
 			return;
-		if (metadata->topic_cnt == 1)
+		if (metadata->topic_cnt == 1) {
+			c->assignment.topics[i].partition_count = metadata->topics[0].partition_cnt;
 			total += metadata->topics[0].partition_cnt;
+		}
 		rd_kafka_metadata_destroy(metadata);
 	}
 	atomic_store(&c->partition_count, total);
@@ -539,6 +541,14 @@ double kafka_consumer_share(struct kafka_consumer *c)
 	if (assigned < 1)
 		assigned = 1;
 	return partitions > assigned ? (double)assigned / partitions : 1;
+}
+
+int32_t kafka_consumer_partition_count(const struct kafka_consumer *c, const char *topic)
+{
+	for (size_t i = 0; i < c->assignment.topic_count; i++)
+		if (strcmp(c->assignment.topics[i].name, topic) == 0)
+			return c->assignment.topics[i].partition_count;
+	return 0;
 }
 
 /* ---- the end ---- */

@@ -86,16 +86,21 @@ int kafka_producer_open(const struct kafka_settings *s, kafka_delivered *deliver
 	return 0;
 }
 
-void kafka_producer_learn(struct kafka_producer *p, const char *topic, int timeout_ms)
+int32_t kafka_producer_learn(struct kafka_producer *p, const char *topic, int timeout_ms)
 {
 	const struct rd_kafka_metadata *metadata = NULL;
 	rd_kafka_topic_t *handle = rd_kafka_topic_new(p->rk, topic, NULL);
+	int32_t count = 0;
 	if (!handle)
-		return;
-	/* What it says of partitions and leaders stays with the client; the answer itself is of no use. */
-	if (rd_kafka_metadata(p->rk, 0, handle, &metadata, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return 0;
+	/* What it says of leaders stays with the client. */
+	if (rd_kafka_metadata(p->rk, 0, handle, &metadata, timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR) {
+		if (metadata->topic_cnt == 1 && metadata->topics[0].err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			count = metadata->topics[0].partition_cnt;
 		rd_kafka_metadata_destroy(metadata);
+	}
 	rd_kafka_topic_destroy(handle);
+	return count;
 }
 
 static rd_kafka_headers_t *copy_headers(const struct kafka_message *m)

@@ -91,6 +91,9 @@ void metrics_read_tally(struct tally *sum);
 	X(REDIS_MARK_OK, "redis_requests_total", "counter", "op=\"mark\",result=\"ok\"", "Requests to Redis by operation and result.") \
 	X(REDIS_MARK_FAILED, "redis_requests_total", "counter", "op=\"mark\",result=\"failed\"", "Requests to Redis by operation and result.") \
 	X(UNKNOWN_CODES, "unknown_code_deferrals_total", "counter", "", "Records deferred since their order's row holds a code that this version does not know.") \
+	X(DEFERRED_FIRST, "deferred_copies_total", "counter", "kind=\"first\"", "Copies written to the deferred topic: the first of a record, or another one while it waits.") \
+	X(DEFERRED_AGAIN, "deferred_copies_total", "counter", "kind=\"again\"", "Copies written to the deferred topic: the first of a record, or another one while it waits.") \
+	X(DEFERRED_OLDEST_AGE, "deferred_oldest_age_seconds", "gauge", "", "Age of the oldest record that waits at the head of a deferred partition here, from its original's time.") \
 	X(UNKNOWN_MEMBERS, "unknown_members_total", "counter", "", "Members of events that the schema does not know.") \
 	X(HTTP_CUT_HEAD, "http_connections_cut_total", "counter", "waiting_for=\"request\"", "Slow HTTP connections closed to make room for another.") \
 	X(HTTP_CUT_ANSWER, "http_connections_cut_total", "counter", "waiting_for=\"reader\"", "Slow HTTP connections closed to make room for another.") \

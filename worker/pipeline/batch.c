@@ -1,6 +1,7 @@
 #include "worker/pipeline/batch.h"
 
 #include "common/ensure.h"
+#include "worker/pipeline/deferral.h"
 #include "worker/pipeline/partition.h"
 
 #include <stdlib.h>
@@ -129,18 +130,20 @@ void batch_drop_unwanted(struct batch *b)
 
 /* ---- admission ---- */
 
-static size_t request_for(struct batch *b, size_t *count, struct slice partner, const struct rate_limit *limit)
+static size_t request_for(struct batch *b, size_t *count, struct slice partner, const struct rate_limit *limit,
+                          int64_t shown)
 {
 	uint32_t hash = UINT32_C(2166136261);
 	for (size_t i = 0; i < partner.len; i++)
 		hash = (hash ^ (uint8_t)partner.data[i]) * UINT32_C(16777619);
 	size_t at = hash & (b->bucket_count - 1);
 	for (; b->buckets[at] != NO_INDEX; at = (at + 1) & (b->bucket_count - 1))
-		if (slice_equal(b->requests[b->buckets[at]].partner_id, partner))
+		if (b->requests[b->buckets[at]].shown == shown &&
+		    slice_equal(b->requests[b->buckets[at]].partner_id, partner))
 			return b->buckets[at];
 	b->buckets[at] = (uint32_t)*count;
 	b->requests[*count] = (struct gate_request){
-	        .partner_id = partner, .per_second = limit->per_second, .burst = limit->burst};
+	        .partner_id = partner, .per_second = limit->per_second, .burst = limit->burst, .shown = shown};
 	return (*count)++;
 }
 
@@ -157,7 +160,16 @@ static struct rate_limit limit_of(struct slice partner, const struct rules *rule
 	return limit;
 }
 
-size_t batch_collect_requests(struct batch *b, const struct rules *rules, const struct rate_limit *standard)
+/* Returns: the generation under which the record was charged, 0 when it is to be charged (anew). */
+static int64_t shown_by(const struct record *r, const struct rate_limit *limit, int64_t now_ms, int64_t defer_ms)
+{
+	bool holds = r->slot.at_ms > 0 && r->slot.per_second == limit->per_second &&
+	             deferral_turn(now_ms, r->slot.at_ms, defer_ms) != DEFERRAL_LATE;
+	return holds ? r->slot.generation : 0;
+}
+
+size_t batch_collect_requests(struct batch *b, const struct rules *rules, const struct rate_limit *standard,
+                              int64_t now_ms, int64_t defer_ms)
 {
 	if (!standard->per_second && (!rules || rules_partner_count(rules) == 0))
 		return 0;
@@ -171,27 +183,50 @@ size_t batch_collect_requests(struct batch *b, const struct rules *rules, const 
 		struct rate_limit limit = limit_of(r->event.partner_id, rules, standard);
 		if (limit.per_second <= 0)
 			continue;
-		size_t request = request_for(b, &count, r->event.partner_id, &limit);
+		size_t request = request_for(b, &count, r->event.partner_id, &limit,
+		                             shown_by(r, &limit, now_ms, defer_ms));
 		b->requests[request].wanted++;
 		b->request_of[i] = (uint32_t)request;
 	}
 	return count;
 }
 
-void batch_apply_grants(struct batch *b)
+/* Rounded up: before its turn a record would be early. */
+static int64_t turn_ms(const struct gate_request *request, int64_t place, int64_t now_ms)
+{
+	return now_ms + (gate_wait_us(request, place) + 999) / 1000;
+}
+
+/* Returns: whether the record passes. Else it has its slot. */
+static bool passes(struct record *r, struct gate_request *request, int64_t now_ms)
+{
+	if (request->shown && request->generation == request->shown) {
+		/* By then all that was charged is paid: a later slot is that of a clock which is ahead. */
+		int64_t latest_ms = turn_ms(request, 0, now_ms);
+		if (r->slot.at_ms > latest_ms)
+			r->slot.at_ms = latest_ms;
+		return r->slot.at_ms <= now_ms;
+	}
+	if (request->granted > 0) {
+		request->granted--;
+		return true;
+	}
+	r->slot = (struct rate_slot){turn_ms(request, request->placed++, now_ms), request->per_second,
+	                             request->generation};
+	return false;
+}
+
+void batch_apply_grants(struct batch *b, int64_t now_ms)
 {
 	bool any = false;
 	for (size_t i = 0; i < b->count; i++) {
 		b->done[i] = false;
 		if (b->request_of[i] == NO_INDEX)
 			continue;
-		struct gate_request *request = &b->requests[b->request_of[i]];
-		if (request->granted > 0) {
-			request->granted--;
+		if (passes(b->records[i], &b->requests[b->request_of[i]], now_ms))
 			b->records[i]->admitted = true;
-		} else {
+		else
 			b->done[i] = any = true;
-		}
 	}
 	if (any)
 		batch_remove(b, b->done, OUTCOME_DEFERRED, &b->outgoing);

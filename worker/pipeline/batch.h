@@ -36,7 +36,7 @@ struct batch {
 	uint32_t *request_of;       /* scratch of the admission: index into requests, or none */
 	uint32_t *buckets;          /* scratch of batch_drop_repeats: a hash table of indexes */
 	size_t bucket_count;
-	struct gate_request *requests; /* scratch of the admission: one a limited partner */
+	struct gate_request *requests; /* scratch of the admission: one a limited partner, and generation shown */
 	struct record_list repeats;
 	struct record_list returned;
 	struct record_list outgoing;
@@ -70,11 +70,16 @@ struct rate_limit {
 	int64_t burst;
 };
 
-/* Sums up what limited partners want, for records that were not admitted yet, into requests. `rules` may be NULL.
- * Returns: how many requests. */
-size_t batch_collect_requests(struct batch *b, const struct rules *rules, const struct rate_limit *standard);
-/* Admits as many records of each partner as were granted, the first ones; the rest is to be deferred. */
-void batch_apply_grants(struct batch *b);
+/*
+ * Sums up what limited partners want, for records that were not admitted yet, into requests: those that show a slot
+ * apart from those that don't. A slot that is over (`defer_ms`: deferral.h), or of another rate than the partner has now,
+ * is not shown. `rules` may be NULL. Returns: how many requests.
+ */
+size_t batch_collect_requests(struct batch *b, const struct rules *rules, const struct rate_limit *standard,
+                              int64_t now_ms, int64_t defer_ms);
+/* Admits as many records of each partner as were granted, the first ones, and those whose slot holds and has come; the
+ * rest is to be deferred, each with a slot. */
+void batch_apply_grants(struct batch *b, int64_t now_ms);
 
 /* Takes out what the write finished: letters and deferrals to `outgoing`, written ones to `returned`. The marks of the
  * written ones go to `written` (room for `max`). Returns: how many those are. */

@@ -272,7 +272,7 @@ static void serve(struct consumer *c, int64_t now_us)
 		int64_t now_ms = clock_wall_us() / 1000;
 		for (size_t i = 0; i < c->partition_count; i++)
 			if (c->partitions[i]->head && c->partitions[i]->state == PARTITION_HELD &&
-			    c->partitions[i]->head_due_ms <= now_ms)
+			    (c->partitions[i]->head_due_ms <= now_ms || c->partitions[i]->head_until_us <= now_us))
 				intake_due(c, c->partitions[i]);
 	}
 	if (now_us >= c->progress_due_us) {
@@ -324,6 +324,7 @@ static void publish(struct consumer *c, int64_t now_us)
 		return;
 	c->publish_due_us = now_us + PUBLISH_US;
 	bool lost = false, unreadable = false;
+	int64_t oldest_us = INT64_MAX;
 	publish_waiting(c, rebalance_waiting(c, now_us));
 	for (size_t i = 0; i < c->partition_count; i++) {
 		if (c->partitions[i]->state == PARTITION_GONE)
@@ -331,7 +332,11 @@ static void publish(struct consumer *c, int64_t now_us)
 		publish_partition(c, c->partitions[i], now_us);
 		lost |= partition_has_lost(c->partitions[i]);
 		unreadable |= c->partitions[i]->unreadable >= 0;
+		const struct record *head = c->partitions[i]->head;
+		if (head && head->source.timestamp_us >= 0 && head->source.timestamp_us < oldest_us)
+			oldest_us = head->source.timestamp_us;
 	}
+	atomic_store(&c->waiting_since_us, oldest_us);
 	atomic_store(&c->offsets_lost, lost);
 	atomic_store(&c->unreadable, unreadable);
 	metric_set(METRIC_IN_FLIGHT_BYTES, (int64_t)c->settings.budget->bytes);
@@ -391,6 +396,7 @@ int consumer_start(const struct consumer_settings *s, int index, struct consumer
 	ENSURE(c);
 	c->settings = *s;
 	c->index = index;
+	atomic_store(&c->waiting_since_us, INT64_MAX);
 	c->alarm_seen = atomic_load(&s->alarm->raised);
 	const char *topics[] = {s->topic, s->deferred_topic};
 	if (kafka_consumer_open(s->kafka, topics, 2, &c->kafka, error, error_size)) {
@@ -433,6 +439,11 @@ bool consumer_has_unreadable(const struct consumer *c)
 bool consumer_is_waiting(const struct consumer *c)
 {
 	return atomic_load(&c->waiting);
+}
+
+int64_t consumer_waiting_since_us(const struct consumer *c)
+{
+	return atomic_load(&c->waiting_since_us);
 }
 
 double consumer_share(const struct consumer *c)

@@ -22,6 +22,7 @@ struct consumer_settings {
 	const struct kafka_settings *kafka;
 	const char *topic;
 	const char *deferred_topic;
+	int64_t defer_ms;
 	bool refuse_unknown_members;
 	int commit_interval_ms;
 	int rebalance_drain_ms;
@@ -60,6 +61,8 @@ bool consumer_has_lost_offsets(const struct consumer *c);
 bool consumer_has_unreadable(const struct consumer *c);
 /* Whether a partition has waited too long for the start rule, or for a proof of its log. */
 bool consumer_is_waiting(const struct consumer *c);
+/* The original's time of the oldest record that waits at a head for its due time; INT64_MAX: none does. Thread: any. */
+int64_t consumer_waiting_since_us(const struct consumer *c);
 
 /* Its client's fatal error, or NULL. Thread: any. */
 const char *consumer_fatal(const struct consumer *c);

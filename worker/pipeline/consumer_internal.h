@@ -43,6 +43,7 @@ struct consumer {
 	_Atomic bool offsets_lost;
 	_Atomic bool unreadable;
 	_Atomic bool waiting;
+	_Atomic int64_t waiting_since_us;
 
 	struct kafka_consumer *kafka;
 	struct event_decoder *decoder;

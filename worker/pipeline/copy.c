@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 #define NOT_BEFORE "dw_not_before_ms"
+#define SLOT "dw_slot_ms"
+#define LIMIT "dw_limit" /* rate:generation */
 #define SOURCE_TOPIC "dw_source_topic"
 #define SOURCE_PARTITION "dw_source_partition"
 #define SOURCE_OFFSET "dw_source_offset"
@@ -32,7 +34,8 @@ void copy_builder_release(struct copy_builder *b)
 	buf_release(&b->text);
 }
 
-static const char *const own_names[] = {NOT_BEFORE, SOURCE_TOPIC, SOURCE_PARTITION, SOURCE_OFFSET, SOURCE_TIMESTAMP};
+static const char *const own_names[] = {NOT_BEFORE,       SLOT,          LIMIT,           SOURCE_TOPIC,
+                                        SOURCE_PARTITION, SOURCE_OFFSET, SOURCE_TIMESTAMP};
 enum { OWN_NAMES = sizeof(own_names) / sizeof(own_names[0]) };
 
 /*
@@ -132,14 +135,25 @@ void copy_dead_letter(struct copy_builder *b, const struct record *r, const char
 	ENSURE(b->text.len < OWN_TEXT_MAX);
 }
 
-void copy_deferral(struct copy_builder *b, const struct record *r, const char *topic, int64_t not_before_ms,
-                   struct kafka_message *out)
+/* Also when there is none, as with the time above. */
+static void add_slot(struct copy_builder *b, const struct record *r)
+{
+	const struct rate_slot *slot = record_awaits_slot(r) ? &r->slot : &(struct rate_slot){0};
+	add_number(b, SLOT, slot->at_ms);
+	size_t from = b->text.len;
+	buf_printf(&b->text, "%" PRId64 ":%" PRId64, slot->per_second, slot->generation);
+	add(b, LIMIT, (struct slice){b->text.data + from, b->text.len - from});
+}
+
+void copy_deferral(struct copy_builder *b, const struct record *r, const char *topic, int32_t partition,
+                   int64_t not_before_ms, struct kafka_message *out)
 {
 	begin(b, r);
 	add_number(b, NOT_BEFORE, not_before_ms);
+	add_slot(b, r);
 	add_source(b, r);
 	*out = (struct kafka_message){.topic = topic,
-	                              .partition = -1,
+	                              .partition = partition,
 	                              .key = r->key,
 	                              .value = r->value,
 	                              .headers = b->headers,
@@ -185,6 +199,23 @@ int64_t copy_source_timestamp(const struct header *headers, size_t count, int64_
 	return find_source(headers, count, &source) ? source.timestamp_us : own_us;
 }
 
+/* All of it, or the record is charged as if it had none. */
+static void find_slot(const struct header *headers, size_t count, struct rate_slot *out)
+{
+	struct rate_slot slot;
+	struct slice limit;
+	if (!find_number(headers, count, SLOT, 1, INT64_MAX / 1000, &slot.at_ms) || !find(headers, count, LIMIT, &limit))
+		return;
+	const char *colon = limit.len ? memchr(limit.data, ':', limit.len) : NULL;
+	if (!colon)
+		return;
+	struct slice rate = {limit.data, (size_t)(colon - limit.data)};
+	struct slice generation = {colon + 1, limit.len - rate.len - 1};
+	if (parse_int64_within(rate, 1, GCRA_RATE_MAX, &slot.per_second) &&
+	    parse_int64_within(generation, 1, GCRA_GENERATION_MAX, &slot.generation))
+		*out = slot;
+}
+
 void copy_read_headers(struct record *r)
 {
 	struct provenance source = r->source;
@@ -193,4 +224,5 @@ void copy_read_headers(struct record *r)
 	int64_t due;
 	if (find_number(r->headers, r->header_count, NOT_BEFORE, 0, INT64_MAX, &due))
 		r->not_before_ms = due;
+	find_slot(r->headers, r->header_count, &r->slot);
 }

@@ -23,12 +23,13 @@ void copy_builder_release(struct copy_builder *b);
 
 void copy_dead_letter(struct copy_builder *b, const struct record *r, const char *topic, const char *worker_name,
                       struct kafka_message *out);
-void copy_deferral(struct copy_builder *b, const struct record *r, const char *topic, int64_t not_before_ms,
-                   struct kafka_message *out);
+/* Which partition, and due when: deferral.h. A record without a slot ahead says so, as a slot of 0. */
+void copy_deferral(struct copy_builder *b, const struct record *r, const char *topic, int32_t partition,
+                   int64_t not_before_ms, struct kafka_message *out);
 
 /*
- * Reads our headers from a record of the deferred topic: provenance and due time. Without them (someone
- * else's record) both stay as they are. They are believed on that topic only.
+ * Reads our headers from a record of the deferred topic: provenance, due time and slot. Without them (someone
+ * else's record) these stay as they are. They are believed on that topic only.
  */
 void copy_read_headers(struct record *r);
 

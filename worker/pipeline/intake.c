@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "worker/failpoint.h"
 #include "worker/pipeline/copy.h"
+#include "worker/pipeline/deferral.h"
 
 /* Owns: the record goes to a worker, by way of the queue. A crash from here to the COMMIT costs the
  * work only: the offset is not committed, so it is read again. */
@@ -44,6 +45,24 @@ static struct fingerprint fingerprint_of(const struct kafka_record *k)
 	                            timed ? k->timestamp_us / 1000 : -1};
 }
 
+/* Owns: a record that is not due is the partition's, until it is. Returns: whether it goes on at once. */
+static bool is_due(struct consumer *c, struct partition *p, struct record *r, int64_t kafka_us)
+{
+	int64_t now_ms = clock_wall_us() / 1000;
+	if (r->not_before_ms <= now_ms)
+		return true;
+	int32_t partitions = kafka_consumer_partition_count(c->kafka, p->topic);
+	/* Not known: no class waits longer than the longest. */
+	int class = partitions > 0 ? deferral_class(p->partition, partitions) : DEFERRAL_CLASSES - 1;
+	int64_t due_ms = deferral_due_ms(r->not_before_ms, kafka_us < 0 ? -1 : kafka_us / 1000, now_ms,
+	                                 deferral_delay_ms(class, c->settings.defer_ms));
+	if (due_ms <= now_ms)
+		return true;
+	partition_hold(p, r, due_ms);
+	p->head_until_us = clock_mono_us() + (due_ms - now_ms) * 1000;
+	return false;
+}
+
 void intake_record(struct consumer *c, const struct kafka_record *k)
 {
 	struct partition *p = c->last && c->last->partition == k->partition && strcmp(c->last->topic, k->topic) == 0
@@ -77,8 +96,7 @@ void intake_record(struct consumer *c, const struct kafka_record *k)
 	if (code != ERROR_NONE) {
 		record_refuse(r, code, error.field, error.message);
 		record_list_append(&c->letters, r);
-	} else if (r->not_before_ms > clock_wall_us() / 1000) {
-		partition_hold(p, r, r->not_before_ms);
+	} else if (!is_due(c, p, r, k->timestamp_us)) {
 		consumer_fit_pause(c, p);
 	} else {
 		if (event.unknown_members)

@@ -8,6 +8,7 @@
 #include "worker/observe/health.h"
 #include "worker/pipeline/consumer.h"
 #include "worker/pipeline/copy.h"
+#include "worker/pipeline/deferral.h"
 #include "worker/pipeline/partition.h"
 
 #include <stdatomic.h>
@@ -20,6 +21,9 @@ enum {
 	RETRY_MIN_MS = 100,
 	RETRY_MAX_MS = 5000,
 };
+
+#define LEARN_SOON_US (2 * INT64_C(1000000))
+#define LEARN_AGAIN_US (60 * INT64_C(1000000))
 
 struct outbox {
 	struct outbox_settings settings;
@@ -36,6 +40,9 @@ struct outbox {
 	struct record_list done;    /* to go back to their consumers */
 	size_t under_way;           /* in the library's hands */
 	bool alone;                 /* the one under way is to stay alone in its batch */
+	int32_t partitions;         /* of the deferred topic; 0: not known */
+	int64_t learned_us;         /* when the brokers were asked for them last */
+	bool relearn;               /* a deferral was refused since */
 	bool failing[2];            /* by kind, what has been said: dead letters, deferrals */
 	struct prng random;
 };
@@ -135,6 +142,8 @@ static void judge(struct outbox *o, struct record *r, enum kafka_delivery result
 		FAIL_POINT_IF(record_is_dead_letter(r), after_dead_letter_delivered);
 		FAIL_POINT_IF(!record_is_dead_letter(r), after_deferral_delivered);
 		note_success(o, record_is_dead_letter(r));
+		if (!record_is_dead_letter(r))
+			metric_add(r->deferred ? METRIC_DEFERRED_AGAIN : METRIC_DEFERRED_FIRST, 1);
 		record_list_append(&o->done, r);
 		return;
 	case KAFKA_TOO_LARGE:
@@ -142,6 +151,8 @@ static void judge(struct outbox *o, struct record *r, enum kafka_delivery result
 		return;
 	case KAFKA_REFUSED:
 		note_failure(o, r, reason);
+		/* It may be that the topic was made anew, with fewer partitions than are known. */
+		o->relearn |= !record_is_dead_letter(r);
 		retry_later(o, r);
 		return;
 	}
@@ -157,6 +168,26 @@ static void delivered(void *owner, void *tag, enum kafka_delivery result, const 
 	judge(o, tag, result, reason);
 }
 
+static void learn_deferred(struct outbox *o, int timeout_ms)
+{
+	o->learned_us = clock_mono_us();
+	int32_t partitions = kafka_producer_learn(o->producer, o->settings.deferred_topic, timeout_ms);
+	if (partitions > 0)
+		o->partitions = partitions;
+}
+
+/* The order chooses within its class: what is known of one order stays in the sequence in which it was read. */
+static void defer(struct outbox *o, const struct record *r, struct kafka_message *message)
+{
+	int64_t now_ms = clock_wall_us() / 1000, defer_ms = o->settings.defer_ms;
+	struct deferral d = record_awaits_slot(r)
+	                            ? deferral_until_slot(now_ms, r->slot.at_ms, defer_ms, o->partitions)
+	                            : deferral_next(now_ms, r->deferred ? r->read_from : -1, defer_ms, o->partitions);
+	int32_t partition =
+	        d.count > 0 ? d.first + (int32_t)(slice_hash(r->event.order_id) % (uint64_t)d.count) : -1;
+	copy_deferral(&o->copies, r, o->settings.deferred_topic, partition, d.not_before_ms, message);
+}
+
 /* Returns: false when the library's queue is full. */
 static bool send(struct outbox *o, struct record *r)
 {
@@ -165,8 +196,7 @@ static bool send(struct outbox *o, struct record *r)
 	if (dead_letter)
 		copy_dead_letter(&o->copies, r, o->settings.dlq_topic, o->settings.worker_name, &message);
 	else
-		copy_deferral(&o->copies, r, o->settings.deferred_topic, clock_wall_us() / 1000 + o->settings.defer_ms,
-		              &message);
+		defer(o, r, &message);
 	r->attempts++;
 	int sent = kafka_producer_send(o->producer, &message, r);
 	FAIL_POINT_IF(dead_letter && !sent, after_dead_letter_sent);
@@ -230,17 +260,28 @@ static bool is_over(struct outbox *o)
 	return (o->under_way == 0 && o->waiting.count == 0) || clock_mono_us() >= atomic_load(&o->stop_by_us);
 }
 
+/* Partitions are added, and the topic may come later than the worker. A refusal is asked after sooner. */
+static void learn_again(struct outbox *o)
+{
+	bool asked_for = (o->partitions == 0 || o->relearn) && o->waiting.count > 0;
+	if (clock_mono_us() - o->learned_us < (asked_for ? LEARN_SOON_US : LEARN_AGAIN_US))
+		return;
+	o->relearn = false;
+	learn_deferred(o, LEARN_MS);
+}
+
 static void *run(void *argument)
 {
 	struct outbox *o = argument;
 	struct heart *heart = heart_start("outbox", o->settings.silence_us, clock_mono_us());
-	kafka_producer_learn(o->producer, o->settings.dlq_topic, LEARN_MS);
-	kafka_producer_learn(o->producer, o->settings.deferred_topic, LEARN_MS);
+	(void)kafka_producer_learn(o->producer, o->settings.dlq_topic, LEARN_MS);
+	learn_deferred(o, LEARN_MS);
 	while (!is_over(o)) {
 		heart_beat(heart, clock_mono_us());
 		mutex_lock(&o->lock);
 		record_list_join(&o->waiting, &o->arrived);
 		mutex_unlock(&o->lock);
+		learn_again(o);
 		send_due(o);
 		note_unwanted(o);
 		kafka_producer_poll(o->producer, POLL_MS);

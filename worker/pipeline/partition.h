@@ -85,6 +85,7 @@ struct partition {
 	int64_t committed_lsn; /* WAL position that the progress write of `recorded` saw */
 	struct record *head; /* HELD until it is due; owned */
 	int64_t head_due_ms; /* Unix */
+	int64_t head_until_us; /* the same by the monotonic clock, at the latest: the other may go back */
 	int64_t drain_until_us;
 	struct fingerprint expected; /* PROVING: of the record that is waited for; without one: any before the start */
 	struct fingerprint recorded_print; /* that PostgreSQL has beside `recorded` */

@@ -5,6 +5,7 @@
 #include "worker/observe/health.h"
 #include "worker/observe/lag.h"
 #include "worker/pipeline/consumer.h"
+#include "worker/pipeline/deferral.h"
 #include "worker/pipeline/pool.h"
 #include "worker/pipeline/silence.h"
 
@@ -83,6 +84,7 @@ static void start_pool(struct pipeline *p, const uint8_t digest_key[16])
 	                                 .gate = p->gate,
 	                                 .rate_per_second = p->options->rate_partner_per_second,
 	                                 .rate_burst = p->options->rate_partner_burst,
+	                                 .defer_ms = p->options->rate_defer_ms,
 	                                 .dispatch = p->dispatch,
 	                                 .outbox = p->outbox,
 	                                 .keeper = p->keeper,
@@ -97,6 +99,7 @@ static int start_consumers(struct pipeline *p, char *error, size_t error_size)
 	const struct consumer_settings settings = {.kafka = &p->options->kafka,
 	                                           .topic = p->options->kafka_topic,
 	                                           .deferred_topic = p->options->kafka_deferred_topic,
+	                                           .defer_ms = p->options->rate_defer_ms,
 	                                           .refuse_unknown_members = p->options->event_unknown_members == 1,
 	                                           .commit_interval_ms = (int)p->options->commit_interval_ms,
 	                                           .rebalance_drain_ms = (int)p->options->rebalance_drain_ms,
@@ -133,6 +136,7 @@ int pipeline_start(const struct options *o, const uint8_t digest_key[16], struct
 	                                          .prefix = o->redis_prefix,
 	                                          .timeout_ms = (int)o->redis_timeout_ms,
 	                                          .dedup_ttl_s = o->dedup_ttl_s,
+	                                          .slot_life_ms = deferral_slot_life_ms(o->rate_defer_ms),
 	                                          .rate_outage = o->rate_on_outage == 1 ? GATE_HOLD : GATE_LOCAL};
 	p->gate = gate_shared_new(&p->gate_settings);
 	p->dispatch = dispatch_new((size_t)o->workers);
@@ -151,6 +155,7 @@ void pipeline_tend(struct pipeline *p)
 	double share = 0;
 	int assigned = 0;
 	bool joined = true, lost = false, unreadable = false, waiting = false;
+	int64_t oldest_us = INT64_MAX;
 	for (size_t i = 0; i < p->consumer_count; i++) {
 		share += consumer_share(p->consumers[i]);
 		assigned += consumer_assigned(p->consumers[i]);
@@ -158,8 +163,12 @@ void pipeline_tend(struct pipeline *p)
 		lost |= consumer_has_lost_offsets(p->consumers[i]);
 		unreadable |= consumer_has_unreadable(p->consumers[i]);
 		waiting |= consumer_is_waiting(p->consumers[i]);
+		int64_t since_us = consumer_waiting_since_us(p->consumers[i]);
+		oldest_us = since_us < oldest_us ? since_us : oldest_us;
 	}
 	pool_tend(p->pool);
+	int64_t age_us = oldest_us == INT64_MAX ? 0 : clock_wall_us() - oldest_us;
+	metric_set(METRIC_DEFERRED_OLDEST_AGE, age_us > 0 ? age_us / 1000000 : 0);
 	metric_set(METRIC_ASSIGNED_PARTITIONS, assigned);
 	metric_set(METRIC_DEGRADED_OFFSET_LOST, lost);
 	metric_set(METRIC_DEGRADED_UNREADABLE, unreadable);

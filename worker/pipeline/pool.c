@@ -176,11 +176,11 @@ static void limit_rates(struct worker *w, struct batch *b)
 	const struct rate_limit standard = {s->rate_per_second, s->rate_burst};
 	struct rules *rules = keeper_rules(s->keeper);
 	for (unsigned tries = 1;; tries++) {
-		size_t requests = batch_collect_requests(b, rules, &standard);
+		size_t requests = batch_collect_requests(b, rules, &standard, clock_wall_us() / 1000, s->defer_ms);
 		if (requests == 0)
 			break;
 		if (gate_admit(w->gate, b->requests, requests) == GATE_OK) {
-			batch_apply_grants(b);
+			batch_apply_grants(b, clock_wall_us() / 1000);
 			break;
 		}
 		back_off(w, tries);

@@ -26,6 +26,7 @@ struct pool_settings {
 	struct gate_shared *gate;
 	int64_t rate_per_second; /* of a partner without a setting of its own; 0: no limit */
 	int64_t rate_burst;
+	int64_t defer_ms;
 	uint8_t digest_key[16];
 	struct dispatch *dispatch;
 	struct outbox *outbox;

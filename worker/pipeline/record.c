@@ -153,6 +153,7 @@ struct record *record_new(struct record_pool *p, const struct kafka_record *k, c
 		r->event = *event;
 		event_move_strings(&r->event, to);
 	}
+	r->read_from = k->partition;
 	r->source = (struct provenance){slice_of(k->topic), k->partition, k->offset, k->timestamp_us};
 	return r;
 }

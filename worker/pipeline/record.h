@@ -30,6 +30,13 @@ struct provenance {
 	int64_t timestamp_us; /* -1: none */
 };
 
+/* When a limiter that has charged a record lets it pass, and what that rests on (deferral.h). */
+struct rate_slot {
+	int64_t at_ms;      /* Unix; 0: it has none */
+	int64_t per_second; /* the partner's rate then */
+	int64_t generation; /* of the limiter's key */
+};
+
 /* Why a record goes to the dead letters. */
 struct refusal {
 	enum error_code code;
@@ -53,6 +60,8 @@ struct record {
 	size_t block_size;
 	struct refusal *refusal; /* owned; NULL unless it is to be dead-lettered */
 	int64_t not_before_ms;   /* deferred copies: when it is due, Unix; else 0 */
+	struct rate_slot slot;   /* deferred copies, and those to be deferred */
+	int32_t read_from;       /* the partition that it was read from; `source` may name another one */
 	int64_t retry_at_us;     /* in the outbox: monotonic time of the next try */
 	int64_t committed_us;    /* wall time of the COMMIT that settled it, 0 when none did */
 	enum outcome outcome;    /* what it will be counted as */
@@ -69,6 +78,12 @@ struct record {
 static inline bool record_is_dead_letter(const struct record *r)
 {
 	return r->refusal != NULL;
+}
+
+/* Whether a record that is to be deferred waits for a slot; else for something that no limiter knows. */
+static inline bool record_awaits_slot(const struct record *r)
+{
+	return r->slot.at_ms > 0 && !r->admitted;
 }
 
 /* Sets the refusal; the first one stays. Strings are cut to fit. */
