@@ -50,8 +50,8 @@
 	X(MILLIS, rebalance_drain_ms, "rebalance.drain_ms", "5000", 0, 300000, "ms", "how long revoked partitions may drain") \
 	X(SECONDS, dedup_ttl_s, "dedup.ttl", "24h", 0, 31536000, "s", "life of a done mark in Redis; 0: no dedup") \
 	X(INT, rate_partner_per_second, "rate.partner.per_second", "0", 0, 1000000, "records/s", "limit of each partner; 0: none") \
-	X(INT, rate_partner_burst, "rate.partner.burst", "1", 1, 1000000, "records", "records at once within the limit; below per_second x rate.defer_ms, what was deferred comes slower than the limit") \
-	X(MILLIS, rate_defer_ms, "rate.defer_ms", "30000", 1, 86400000, "ms", "how long a record over the limit waits in the deferred topic") \
+	X(INT, rate_partner_burst, "rate.partner.burst", "1", 1, 1000000, "records", "records at once within the limit") \
+	X(MILLIS, rate_defer_ms, "rate.defer_ms", "30000", 1, 86400000, "ms", "shortest wait in the deferred topic; its partitions are classes of waiting of 1, 4, 16 and 64 times this. A slot is good for twice as long") \
 	X(CHOICE, rate_on_outage, "rate.on_outage", "local", 0, 0, "local|wait", "limits while Redis is down: this replica's share, or wait for it") \
 	X(CHOICE, event_unknown_members, "event.unknown_members", "ignore", 0, 0, "ignore|refuse", "members that the schema does not know") \
 	X(INT, ledger_slots, "ledger.slots", "16", 1, 1024, "rows", "rows that a partner's balance is spread over") \

@@ -110,7 +110,7 @@ class Ground:
 
     def new_topic(self, partitions=PARTITIONS):
         name = f"bench-{self.stack.number()}"
-        self.stack.create_topics({name: partitions, f"{name}.deferred": 2, f"{name}.dlq": 1})
+        self.stack.create_topics({name: partitions, f"{name}.deferred": 4, f"{name}.dlq": 1})
         return name
 
     def topic(self, load, count, partitions=PARTITIONS):

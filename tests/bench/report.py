@@ -15,7 +15,8 @@ SHORT = {
     "first_credit_ms": "first credit ms", "join_to_credit_ms": "join to credit ms", "leave_ms": "leave ms",
     "batch_records": "records a batch", "shared_percent": "same order in batch %", "repeats_percent": "known repeats %",
     "hot_percent": "HOT %", "wal_bytes": "WAL B", "others_cores": "others' cores", "slow_per_s": "slow partner/s",
-    "recopies_per_s": "re-copies/s", "of_ceiling_percent": "% of ceiling", "repeat_us": "a repeat µs",
+    "recopies_per_s": "re-copies/s", "copies_per_deferred": "copies a deferred record",
+    "of_ceiling_percent": "% of ceiling", "repeat_us": "a repeat µs",
     "redis_cost_us": "Redis adds µs", "instructions": "instructions", "cpu_us": "CPU µs", "fill_per_s": "fill/s",
 }
 # Leaving takes some of every point; it is shown where it is what was measured. A repeat that PostgreSQL absorbs writes
@@ -52,7 +53,8 @@ HOW = {
         "is in the latency. It is of what a transaction took; rate and CPU are of all that was settled. Before it the "
         "broker is warmed up by 30 s of 5,000 events/s, and of each run the first 3 s are left out, CPU included.",
     "W5": "events/s and CPU until the topic was read to its end. From there on, while only deferred records are read: "
-        "what the ledger took of the slow partner, and re-copies, deferrals of what had been deferred before.",
+        "what the ledger took of the slow partner, and re-copies, deferrals of what had been deferred before. Copies of a "
+        "deferred record: so far.",
     "profile": "Instructions by callgrind from a small run, in which nothing of the start is counted, and what "
         "libraries and common/ do counts for the stage that calls them. CPU is that of a run, the start included: by "
         "stage as perf's samples of the CPU clock divide it, which do not say who called libc and the kernel, by "

@@ -31,6 +31,7 @@ UNITS = {
     "fill_per_s": ("events/s, filling the topic", 0),
     "slow_per_s": ("events/s let through of the slow partner", 0),
     "recopies_per_s": ("re-copies/s: deferrals of what was deferred", 0),
+    "copies_per_deferred": ("copies of a deferred record", 2),
     "of_ceiling_percent": ("% of the ceiling", 0),
     "repeat_us": ("µs of CPU, all but the broker, a repeat", 1),
     "redis_cost_us": ("µs of CPU, all but the broker, Redis adds to an event", 2),

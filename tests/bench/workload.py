@@ -43,7 +43,7 @@ W3_UNREPEATED = Workload("W3", "lifecycle without repeats", (*MARKET, "--steady"
 W4 = Workload("W4", "steady rate: lifecycle as W1, an open loop", LIFECYCLE)
 SLOW_PARTNER = {"partner_id": "p1", "kinds": ["points", "order_credit"], "per_second": 200, "burst": 200}
 W5 = Workload("W5", "backlog with one slow partner: lifecycle as W1; p1, a tenth of the events, is let 200 a second, "
-    "the rest of its records waits 2 s at a time", LIFECYCLE, rules={**RULES, "partners": [SLOW_PARTNER]},
+    "the rest of its records waits 2 s and longer", LIFECYCLE, rules={**RULES, "partners": [SLOW_PARTNER]},
     options=(("rate.defer_ms", 2000),))
 # Of the table's size: as W1, with as many orders alive as are said to be live there.
 W1_WIDE = Workload("W1", "lifecycle as W1 with 100,000 orders alive",

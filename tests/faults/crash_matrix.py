@@ -15,7 +15,7 @@ from stack.events import BASE_RULES, delivered, event
 from stack.process import Process
 from stack.traffic import encode
 
-PARTITIONS, DEFERRED = 3, 1
+PARTITIONS, DEFERRED = 3, 4
 ALL = PARTITIONS + DEFERRED
 
 # The shortest session that the stack's broker grants is 1 s; a transaction left idle ends before it.

@@ -317,6 +317,13 @@ class StartupTest(unittest.TestCase):
             "postgresql privileges", "redis",
             "http"})
 
+    def test_startup__check_warns_of_too_few_classes_of_waiting(self):
+        for partitions, warned in ((1, True), (3, True), (4, False)):
+            scene = self.scene(deferred_partitions=partitions)
+            lines = self.check(scene, 0)
+            self.assertEqual({name for name, (_, detail) in lines.items() if "warning:" in detail},
+                {f"kafka topic {scene.deferred}"} if warned else set())
+
     def test_startup__check_offline_asks_nobody(self):
         scene = self.scene(migrate=False)
         nobody = {"kafka.brokers": CLOSED, "pg.dsn": f"postgresql://x@{CLOSED}/x", "redis.url": f"redis://{CLOSED}/0"}

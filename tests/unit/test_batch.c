@@ -518,7 +518,7 @@ START_TEST(test_batch__grants_go_to_the_first_ones)
 	size_t count = batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS);
 	grant(count, "pa", 2);
 	grant(count, "pb", 2);
-	batch_apply_grants(&batch, NOW_MS);
+	ck_assert(!batch_apply_grants(&batch, NOW_MS, DEFER_MS));
 	check_batch("01237");
 	check_marks(3);
 	check_list(&batch.outgoing, "456");
@@ -531,7 +531,7 @@ START_TEST(test_batch__grants_go_to_the_first_ones)
 	}
 	/* On a retry of the batch they were charged already. */
 	ck_assert_uint_eq(batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS), 0);
-	batch_apply_grants(&batch, NOW_MS);
+	ck_assert(!batch_apply_grants(&batch, NOW_MS, DEFER_MS));
 	check_batch("01237");
 }
 END_TEST
@@ -546,7 +546,7 @@ START_TEST(test_batch__admitted_ones_are_not_asked_again)
 	check_request(count, "pa", 10, 20, 2);
 	check_request(count, "pb", 10, 20, 1);
 	/* Nothing is granted: who was admitted before stays. */
-	batch_apply_grants(&batch, NOW_MS);
+	ck_assert(!batch_apply_grants(&batch, NOW_MS, DEFER_MS));
 	check_batch("02");
 	check_list(&batch.outgoing, "134");
 }
@@ -568,7 +568,7 @@ START_TEST(test_batch__each_that_is_deferred_has_its_slot)
 	set_partners("aaaa");
 	size_t count = batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS);
 	answer(count, "pa", 0, 77, 1, 1500001);
-	batch_apply_grants(&batch, NOW_MS);
+	ck_assert(!batch_apply_grants(&batch, NOW_MS, DEFER_MS));
 	check_batch("0");
 	check_list(&batch.outgoing, "123");
 	ck_assert_int_eq(records[0].slot.at_ms, 0);
@@ -588,7 +588,7 @@ START_TEST(test_batch__slots_of_a_share_are_stretched)
 	size_t count = batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS);
 	answer(count, "pa", 0, 77, 0, 1000000);
 	batch.requests[0].stretch = 4;
-	batch_apply_grants(&batch, NOW_MS);
+	ck_assert(!batch_apply_grants(&batch, NOW_MS, DEFER_MS));
 	ck_assert_int_eq(records[0].slot.at_ms, NOW_MS + 400);
 	ck_assert_int_eq(records[1].slot.at_ms, NOW_MS + 800);
 }
@@ -605,7 +605,8 @@ static const struct {
 	{"its slot has come", {NOW_MS - 1, 10, 77}, 77, 77, true, 0},
 	{"this very moment", {NOW_MS, 10, 77}, 77, 77, true, 0},
 	{"not yet", {NOW_MS + 1, 10, 77}, 77, 77, false, NOW_MS + 1},
-	{"a slot beyond what all were charged", {NOW_MS + 86400000, 10, 77}, 77, 77, false, NOW_MS + 5000},
+	{"behind the last that was charged, by a replica's clock", {NOW_MS + 5000 + 2 * DEFER_MS, 10, 77}, 77, 77, false,
+	 NOW_MS + 5000 + 2 * DEFER_MS},
 	{"the last moment of it", {NOW_MS - 2 * DEFER_MS, 10, 77}, 77, 77, true, 0},
 	{"it is over", {NOW_MS - 2 * DEFER_MS - 1, 10, 77}, 0, 77, false, NOW_MS + 5000},
 	{"a key that was lost", {NOW_MS - 1, 10, 77}, 77, 78, false, NOW_MS + 5000},
@@ -626,13 +627,38 @@ START_TEST(test_batch__a_slot_passes_unasked_while_it_holds)
 	answer(count, "pa", 0, 77, 0, 49000000);
 	if (shown_rows[_i].shown)
 		answer(count, "pa", 77, shown_rows[_i].generation, shown_rows[_i].generation == 77 ? 1 : 0, 50000000);
-	batch_apply_grants(&batch, NOW_MS);
+	ck_assert(!batch_apply_grants(&batch, NOW_MS, DEFER_MS));
 	check_batch(shown_rows[_i].passes ? "1" : "");
 	check_list(&batch.outgoing, shown_rows[_i].passes ? "0" : "01");
 	ck_assert_int_eq(records[1].admitted, shown_rows[_i].passes);
 	if (!shown_rows[_i].passes)
 		ck_assert_msg(records[1].slot.at_ms == shown_rows[_i].slot_ms, "%s: %lld ms", shown_rows[_i].what,
 			      (long long)(records[1].slot.at_ms - NOW_MS));
+}
+END_TEST
+
+/* A clock a day ahead gave it, or the key has lost the charge: it is charged again, in a second round. */
+START_TEST(test_batch__a_slot_far_beyond_all_charges_is_none)
+{
+	set_partners("aaa");
+	records[0].slot = (struct rate_slot){NOW_MS + 5001 + 2 * DEFER_MS, 10, 77};
+	records[1].slot = (struct rate_slot){NOW_MS + 4000, 10, 77};
+	records[2].slot = (struct rate_slot){NOW_MS, 10, 77};
+	size_t count = batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS);
+	ck_assert_uint_eq(count, 1);
+	answer(count, "pa", 77, 77, 3, 50000000);
+	ck_assert(batch_apply_grants(&batch, NOW_MS, DEFER_MS));
+	check_batch("02");
+	check_list(&batch.outgoing, "1");
+	count = batch_collect_requests(&batch, NULL, &ten, NOW_MS, DEFER_MS);
+	ck_assert_uint_eq(count, 1);
+	ck_assert_int_eq(batch.requests[0].shown, 0);
+	ck_assert_int_eq(batch.requests[0].wanted, 1);
+	answer(count, "pa", 0, 77, 0, 51000000);
+	ck_assert(!batch_apply_grants(&batch, NOW_MS, DEFER_MS));
+	check_batch("2");
+	check_list(&batch.outgoing, "10");
+	ck_assert_int_eq(records[0].slot.at_ms, NOW_MS + 5100);
 }
 END_TEST
 
@@ -716,6 +742,7 @@ int main(void)
 	tcase_add_test(tc, test_batch__each_that_is_deferred_has_its_slot);
 	tcase_add_test(tc, test_batch__slots_of_a_share_are_stretched);
 	tcase_add_loop_test(tc, test_batch__a_slot_passes_unasked_while_it_holds, 0, ROWS(shown_rows));
+	tcase_add_test(tc, test_batch__a_slot_far_beyond_all_charges_is_none);
 	tcase_add_loop_test(tc, test_batch__sweep_by_fates, 0, ROWS(sweep_rows));
 	suite_add_tcase(suite, tc);
 	SRunner *runner = srunner_create(suite);

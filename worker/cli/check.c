@@ -6,6 +6,7 @@
 #include "worker/ledger/migrate.h"
 #include "worker/ledger/privileges.h"
 #include "worker/observe/http.h"
+#include "worker/pipeline/deferral.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -89,7 +90,15 @@ static void check_kafka_library(struct report *r, const struct options *o)
 }
 
 /* Returns: false when asking on makes no sense. */
-static bool check_topic(struct report *r, struct kafka_admin *admin, const char *topic)
+/* What works and could be had better fails no check: it stands behind the rest. */
+static const char *warning_of(const struct options *o, const char *topic, int partitions)
+{
+	if (strcmp(topic, o->kafka_deferred_topic) != 0 || partitions >= DEFERRAL_CLASSES)
+		return "";
+	return "; warning: its partitions are classes of waiting, fewer than 4 of them copy more often what waits long";
+}
+
+static bool check_topic(struct report *r, const struct options *o, struct kafka_admin *admin, const char *topic)
 {
 	char name[280], policy[64];
 	snprintf(name, sizeof(name), "kafka topic %s", topic);
@@ -109,12 +118,13 @@ static bool check_topic(struct report *r, struct kafka_admin *admin, const char 
 		if (strstr(policy, "compact"))
 			say(r, false, name, "cleanup.policy is %s: compaction eats facts; it must be delete", policy);
 		else
-			say(r, true, name, "%d partitions, cleanup.policy %s", partitions, policy);
+			say(r, true, name, "%d partitions, cleanup.policy %s%s", partitions, policy,
+			    warning_of(o, topic, partitions));
 		break;
 	case KAFKA_UNSUPPORTED:
 	case KAFKA_DENIED:
-		say(r, true, name, "%d partitions; whether it is compacted could not be asked: %s", partitions,
-		    kafka_admin_error(admin));
+		say(r, true, name, "%d partitions; whether it is compacted could not be asked: %s%s", partitions,
+		    kafka_admin_error(admin), warning_of(o, topic, partitions));
 		break;
 	case KAFKA_UNAVAILABLE:
 	case KAFKA_NO_SUCH:
@@ -134,7 +144,7 @@ static void check_kafka(struct report *r, const struct options *o)
 		return;
 	}
 	const char *topics[] = {o->kafka_topic, o->kafka_deferred_topic, o->kafka_dlq_topic};
-	for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]) && check_topic(r, admin, topics[i]); i++)
+	for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]) && check_topic(r, o, admin, topics[i]); i++)
 		;
 	kafka_admin_close(admin);
 }

@@ -197,39 +197,50 @@ static int64_t turn_ms(const struct gate_request *request, int64_t place, int64_
 	return now_ms + (gate_wait_us(request, place) + 999) / 1000;
 }
 
-/* Returns: whether the record passes. Else it has its slot. */
-static bool passes(struct record *r, struct gate_request *request, int64_t now_ms)
+enum admission { ADMITTED, WAITS, UNDECIDED };
+
+static enum admission judge(struct record *r, struct gate_request *request, int64_t now_ms, int64_t defer_ms)
 {
 	if (request->shown && request->generation == request->shown) {
-		/* By then all that was charged is paid: a later slot is that of a clock which is ahead. */
-		int64_t latest_ms = turn_ms(request, 0, now_ms);
-		if (r->slot.at_ms > latest_ms)
-			r->slot.at_ms = latest_ms;
-		return r->slot.at_ms <= now_ms;
+		/* By then all that was charged is paid. The slot of a clock that is far ahead, or of a charge that the key
+		 * has lost, is no slot. */
+		int64_t paid_ms = turn_ms(request, 0, now_ms);
+		if (r->slot.at_ms <= paid_ms + deferral_slot_life_ms(defer_ms))
+			return r->slot.at_ms <= now_ms ? ADMITTED : WAITS;
+		r->slot = (struct rate_slot){0};
+		return UNDECIDED;
 	}
 	if (request->granted > 0) {
 		request->granted--;
-		return true;
+		return ADMITTED;
 	}
 	r->slot = (struct rate_slot){turn_ms(request, request->placed++, now_ms), request->per_second,
 	                             request->generation};
-	return false;
+	return WAITS;
 }
 
-void batch_apply_grants(struct batch *b, int64_t now_ms)
+bool batch_apply_grants(struct batch *b, int64_t now_ms, int64_t defer_ms)
 {
-	bool any = false;
+	bool any = false, undecided = false;
 	for (size_t i = 0; i < b->count; i++) {
 		b->done[i] = false;
 		if (b->request_of[i] == NO_INDEX)
 			continue;
-		if (passes(b->records[i], &b->requests[b->request_of[i]], now_ms))
+		switch (judge(b->records[i], &b->requests[b->request_of[i]], now_ms, defer_ms)) {
+		case ADMITTED:
 			b->records[i]->admitted = true;
-		else
+			break;
+		case WAITS:
 			b->done[i] = any = true;
+			break;
+		case UNDECIDED:
+			undecided = true;
+			break;
+		}
 	}
 	if (any)
 		batch_remove(b, b->done, OUTCOME_DEFERRED, &b->outgoing);
+	return undecided;
 }
 
 /* ---- the write ---- */

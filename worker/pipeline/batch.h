@@ -78,8 +78,9 @@ struct rate_limit {
 size_t batch_collect_requests(struct batch *b, const struct rules *rules, const struct rate_limit *standard,
                               int64_t now_ms, int64_t defer_ms);
 /* Admits as many records of each partner as were granted, the first ones, and those whose slot holds and has come; the
- * rest is to be deferred, each with a slot. */
-void batch_apply_grants(struct batch *b, int64_t now_ms);
+ * rest is to be deferred, each with a slot. Returns: whether some are left whose slot turned out to be none: they are to
+ * be asked for again, once. */
+must_use bool batch_apply_grants(struct batch *b, int64_t now_ms, int64_t defer_ms);
 
 /* Takes out what the write finished: letters and deferrals to `outgoing`, written ones to `returned`. The marks of the
  * written ones go to `written` (room for `max`). Returns: how many those are. */

@@ -20,8 +20,8 @@
  *     anew (1), or all that has become due in an outage would pass at once.
  *  6. *Void.* A slot is the limiter's word only while the partner's rate is what it was and the limiter's key is of the
  *     same generation (a key that was lost, or cut for another rate, draws a new one). Else: (1). Both are looked at
- *     each time that a copy is due. A slot that lies beyond all that the key has been charged with is another clock's,
- *     and is taken back to that.
+ *     each time that a copy is due. So is a slot void that lies more than 2D beyond what all that the key was charged
+ *     with takes: another clock gave it, or the key has lost charges.
  *
  * So what passes in a time T is at most burst + rate × (T + 2D): slots are a cell of the rate apart, each is used once,
  * and none earlier than at its time or later than 2D after it. And a record is copied at most three times a class, once

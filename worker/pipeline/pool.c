@@ -180,7 +180,8 @@ static void limit_rates(struct worker *w, struct batch *b)
 		if (requests == 0)
 			break;
 		if (gate_admit(w->gate, b->requests, requests) == GATE_OK) {
-			batch_apply_grants(b, clock_wall_us() / 1000);
+			if (batch_apply_grants(b, clock_wall_us() / 1000, s->defer_ms))
+				continue;
 			break;
 		}
 		back_off(w, tries);

@@ -32,7 +32,7 @@ def _one(ground, load, topic, total, after_s):
         begun = wait_until(lambda: time.monotonic() if backlog.counts([worker])[0] else None, 60, "no record came",
             every_s=0.02)
 
-        # The topic itself is read, settled and committed: what is left goes round the deferred one.
+        # The topic itself is read, settled and committed: what is left waits in the deferred one.
         wait_until(lambda: worker.metrics().value("consumer_committed_offset", topic=topic) >= total, 600,
             "the backlog was not settled", every_s=0.1)
         through_s = time.monotonic() - begun
@@ -40,6 +40,7 @@ def _one(ground, load, topic, total, after_s):
         figures = {
             "events_per_s": total / through_s,
             **_deferred(worker, total, after_s),
+            **_copies(worker),
             **{f"{name}_us": used[name] / total for name in ("worker", "redis", "kafka", "postgres")},
             "peak_mb": usage.peak_bytes(worker.pid) / 1e6,
         }
@@ -52,6 +53,12 @@ def _one(ground, load, topic, total, after_s):
 def _settled(worker):
     """(time, {outcome: records}); a scrape is consistent."""
     return time.monotonic(), worker.metrics().by("records_settled_total", "outcome")
+
+
+def _copies(worker):
+    """How often what was deferred was copied so far; most of it waits still."""
+    copies = worker.metrics().by("deferred_copies_total", "kind")
+    return {"copies_per_deferred": sum(copies.values()) / copies["first"]} if copies["first"] else {}
 
 
 def _deferred(worker, total, seconds):

@@ -17,7 +17,7 @@ from .. import backlog, callgrind, samples, usage, workload
 from ..ground import PARTITIONS
 from .streams import settings
 
-ALL = PARTITIONS + 2  # with those of the deferred topic
+ALL = PARTITIONS + 4  # with those of the deferred topic
 SLOW = {"kafka.consumer.session.timeout.ms": 45000, "redis.timeout_ms": 60000, "pg.connect_timeout_ms": 60000,
     "shutdown.timeout": 600}
 SAMPLES_A_SECOND = 1999

@@ -13,7 +13,7 @@ from .streams import settings
 STARTED = r"ts=(\S+)Z level=info msg=started "
 JOINED = r"ts=(\S+)Z level=info msg=partitions topic=\S+ assigned="  # the group's answer; where to start is asked after it
 RUNS = 3
-ALL = PARTITIONS + 2  # with those of the deferred topic
+ALL = PARTITIONS + 4  # with those of the deferred topic
 
 
 def _stamp(match):
