@@ -31,7 +31,7 @@ SHORT = {
 }
 
 # Some of the partner's records pass at once, the others are deferred, some of them again.
-RULES = {**BASE_RULES, "partners": [{"partner_id": "slow", "per_second": 60, "burst": 2}]}
+RULES = {**BASE_RULES, "partners": [{"partner_id": "slow", "per_second": 30, "burst": 2}]}
 
 # How many passes are let go, at the most, by what one pass is: a wave holds more, so that the point is in its midst.
 PASSES_MAX = {"record": 60, "batch": 8, "commit": 3, "dead letter": 5, "deferral": 6, "assignment": 0}
