@@ -218,7 +218,7 @@ class Case:
     def settle(self, *workers):
         for worker in workers:
             # Costs little to ask, and seldom leaves much to wait for.
-            worker.wait_until(lambda m: m.has("consumer_lag") and m.value("consumer_lag") == 0, 60, "lag 0")
+            worker.wait_until(lambda m: m.is_zero("consumer_lag"), 60, "lag 0")
         self.scene.wait_settled(*workers)
 
     def frozen(self):

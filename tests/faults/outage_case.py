@@ -52,7 +52,7 @@ class OutageCase(FaultCase):
         scene.wait_settled(worker, limit_s=limit_s)
         worker.wait_ready()
         metrics = worker.wait_until(lambda m: m.value("degraded") == 0 and m.value("records_in_flight") == 0 and
-            m.value("consumer_lag") == 0 and m.value("dependency_up") == 3, 30, "the worker to be well again")
+            m.is_zero("consumer_lag") and m.value("dependency_up") == 3, 30, "the worker to be well again")
         # Nobody was sent away from the group meanwhile [I8], no good record was given up [I10].
         self.assertEqual(metrics.value("rebalances_total", kind="lost"), 0)
         self.assertEqual(metrics.value("rebalances_total", kind="assigned"), assigned)

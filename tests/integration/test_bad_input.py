@@ -126,7 +126,7 @@ class BadInputTest(unittest.TestCase):
     def assert_moved_on(self, scene, worker):
         """All is settled, in PostgreSQL and in Kafka, and as the checker wants it."""
         scene.check(worker)
-        metrics = worker.wait_until(lambda m: m.value("consumer_lag") == 0 and m.value("records_in_flight") == 0, 10)
+        metrics = worker.wait_until(lambda m: m.is_zero("consumer_lag") and m.value("records_in_flight") == 0, 10)
         consumed, accounted = metrics.conservation()
         self.assertEqual(consumed, accounted)
         return metrics

@@ -32,7 +32,7 @@ class OutagesTest(unittest.TestCase):
         scene.wait_settled(worker)
         self.assertEqual(ledger_totals(scene), load.expected.totals())
         metrics = worker.wait_until(lambda m: m.value("degraded") == 0 and m.value("records_in_flight") == 0 and
-            m.value("consumer_lag") == 0, 15, "the worker to be well again")
+            m.is_zero("consumer_lag"), 15, "the worker to be well again")
         worker.wait_ready(10)
         self.assertEqual(metrics.value("dead_letters_total"), 0)
         self.assertEqual(scene.read(scene.dlq), [])

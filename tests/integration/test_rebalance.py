@@ -80,7 +80,7 @@ class RebalanceTest(unittest.TestCase):
 
     def wait_no_lag(self, scene, *workers):
         for worker in workers:
-            worker.wait_until(lambda m: m.has("consumer_lag") and m.value("consumer_lag") == 0, 20, "lag 0")
+            worker.wait_until(lambda m: m.is_zero("consumer_lag"), 20, "lag 0")
 
     def assert_owned_once(self, scene, *workers):
         for topic, count in ((scene.topic, PARTITIONS), (scene.deferred, DEFERRED)):

@@ -38,6 +38,10 @@ class Exposition:
     def has(self, name, **labels):
         return bool(self.series(name, **labels))
 
+    def is_zero(self, name, **labels):
+        """Whether it is known to be 0: a metric that is not there is not."""
+        return self.has(name, **labels) and not self.value(name, **labels)
+
     def by(self, name, label):
         """{value of `label`: sum} of a metric."""
         sums = {}
