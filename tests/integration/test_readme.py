@@ -4,6 +4,7 @@ of the `make up` in it.
 """
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -69,9 +70,9 @@ class Terminals:
             capture_output=True, text=True, timeout=LIMIT_S)
         return done.returncode, done.stdout, done.stderr
 
-    def leave_running(self, text):
+    def leave_running(self, text, janitor):
         """Starts a block whose last command stays in the foreground; returns once that serves HTTP."""
-        process = Process("readme", os.path.join(self.folder, "first-terminal.log"), None)
+        process = Process("readme", os.path.join(self.folder, "first-terminal.log"), janitor)
         process.launch(self.script(f"cd '{ROOT}'\n{text}"), env=self.environment)
 
         def port():
@@ -102,16 +103,10 @@ class ReadmeTest(unittest.TestCase):
 
     def guard(self):
         """If this process dies, the servers of `make up` are to go, too."""
-        environment, os.environ["TMPDIR"] = os.environ.get("TMPDIR"), self.terminals.folder
-        tempfile.tempdir = None
-        try:
-            for _, pid, start in keep.load()["processes"]:
+        name = os.path.basename(keep.folder_path())
+        with open(os.path.join(self.terminals.folder, name, "state.json"), encoding="utf-8") as state:
+            for _, pid, start in json.load(state)["processes"]:
                 self.janitor.tell(f"+ {pid} {start} {signal.SIGQUIT:d}")
-        finally:
-            tempfile.tempdir = None
-            del os.environ["TMPDIR"]
-            if environment is not None:
-                os.environ["TMPDIR"] = environment
 
     def commands(self):
         """The command blocks, without the lines that are not run."""
@@ -133,7 +128,7 @@ class ReadmeTest(unittest.TestCase):
                 stays = command(text.splitlines()[-1]) == "build/delivery-worker run"
                 if stays:
                     self.assertIsNone(first, "two blocks stay in the foreground")
-                    first, port = self.terminals.leave_running(text)
+                    first, port = self.terminals.leave_running(text, self.janitor)
                     self.guard()
                     self.check_up()
                     self.check_http(port)

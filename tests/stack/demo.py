@@ -131,6 +131,7 @@ class Demo:
             "kafka.producer.compression.codec": "lz4",
             "pg.dsn": stack.pg_dsn,
             "redis.url": stack.redis_url,
+            "commit.interval_ms": 100,  # lag is what is not committed: it is to follow what is settled
             "lag.interval_ms": 200,
             "rate.defer_ms": 2000,
         }
