@@ -78,10 +78,10 @@ class ProduceTest(unittest.TestCase):
         self.assertEqual(self.in_topic(), 3)
 
     def test_produce__blank_lines_are_no_records(self):
-        data = b"\n" + lines("a", 2) + b" \t\r\n\n" + lines("b", 1) + b"\n   "
+        data = b"\n" + lines("a", 2) + b" \t\r\n\n\x00\n" + lines("b", 1) + b"\n   "
         done = self.scene.command("produce", data=data, check=0)
-        self.assertRegex(done.stdout, r"^3 sent, 0 failed, .*, 5 blank lines skipped\n$")
-        self.assertEqual(self.in_topic(), 3)
+        self.assertRegex(done.stdout, r"^4 sent, 0 failed, .*, 5 blank lines skipped\n$")
+        self.assertEqual(self.in_topic(), 4)
         # What is printed instead of sent holds none, so that a file of it is the same records.
         stream = ["--generate", "3000", "--bad", "10", "--start", "2026-01-01T00:00:00Z"]
         printed = self.scene.command("produce", *stream, "--stdout", check=0).stdout

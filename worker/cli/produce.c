@@ -86,7 +86,7 @@ static struct slice find_order_id(struct slice line)
 static bool is_blank(struct slice line)
 {
 	for (size_t i = 0; i < line.len; i++) {
-		if (!strchr(" \t\r", line.data[i]))
+		if (line.data[i] != ' ' && line.data[i] != '\t' && line.data[i] != '\r')
 			return false;
 	}
 	return true;
@@ -205,6 +205,9 @@ static bool send_record(struct produce_run *run, const struct generated *record,
 		if (!wait_to_give(run, WAIT_MS))
 			return false;
 	}
+	/* With none under way none was due: the time without a report begins now. */
+	if (kafka_producer_pending(run->producer) == 0)
+		run->reported_ms = clock_mono_ms();
 	int slot = run->free_slots[--run->free_count];
 	run->shares[slot] = share;
 	struct buf *value = &run->values[slot];
@@ -281,8 +284,9 @@ static bool give_all(struct produce_run *run)
 	int64_t share;
 
 	while (!run->refused && interrupt_count() == 0) {
-		/* With nothing under way there is nothing to do but to wait. */
-		int wait_ms = kafka_producer_pending(run->producer) > 0 ? WAIT_MS : -1;
+		/* With nothing under way and nothing to show there is nothing to do but to wait. */
+		bool idle = kafka_producer_pending(run->producer) == 0 && !run->terminal;
+		int wait_ms = idle ? -1 : WAIT_MS;
 		enum line_result result = next_record(&run->source, wait_ms, &record, &share);
 		if (result == LINE_END)
 			return run->source.lines.error == 0;
