@@ -90,7 +90,8 @@ must_use int options_load(struct options *out, int *argc, char **argv, char *con
                           const char *const *command_flags, char *error, size_t error_size);
 void options_release(struct options *o);
 
-void options_print_help(struct buf *out);      /* for --help */
+/* For --help. `wanted`: keys, and groups as "pg.", with spaces between them; NULL: all. */
+void options_print_help(struct buf *out, const char *wanted);
 void options_print_reference(struct buf *out); /* Markdown table */
 void options_print_sample(struct buf *out);    /* a file with every default, commented out */
 

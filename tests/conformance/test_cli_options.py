@@ -131,6 +131,30 @@ class TestCliOptions(unittest.TestCase):
                 self.assertTrue(done.stdout.startswith(f"usage: delivery-worker {name}"))
                 self.assertEqual(run("help", name).stdout, done.stdout)
 
+    def test_cli_options__a_command_shows_the_options_that_it_reads(self):
+        kafka = {"kafka.brokers", "kafka.topic", "kafka.deferred_topic"}
+        pg = {row["key"].strip("`") for row in rows() if row["key"].startswith("`pg.")}
+        log, all_keys = {"log.format", "log.level"}, {row["key"].strip("`") for row in rows()}
+        self.assertGreater(len(pg), 3)
+        for name, keys in (
+                ("run", all_keys), ("check", all_keys), ("version", set()), ("migrate", pg | log), ("rules", pg | log),
+                ("decode", {"event.unknown_members"} | log), ("produce", {"kafka.brokers", "kafka.topic"} | log),
+                ("lag", kafka | {"kafka.group"} | log),
+                ("audit", kafka | pg | log | {"kafka.group", "kafka.dlq_topic", "event.unknown_members"}),
+                ("explain", kafka | pg | log | {"kafka.dlq_topic", "event.unknown_members"})):
+            with self.subTest(name):
+                text = run(name, "--help").stdout
+                self.assertEqual({key for key in all_keys if f"\n  --{key} " in text}, keys)
+                self.assertEqual("--kafka.<property>" in text, bool(keys & kafka))
+
+    def test_cli_options__usage_lines_have_json_where_it_is(self):
+        having = set()
+        for name in re.findall(r"^  ([a-z]+) +\S", run("help").stdout.partition("exit codes:")[0], re.M):
+            usage, _, rest = run(name, "--help").stdout.partition("\n")
+            self.assertEqual("[--json]" in usage, "\n  --json " in rest, usage)
+            having.update([name] if "[--json]" in usage else [])
+        self.assertLessEqual({"audit", "check", "explain", "lag", "migrate", "rules", "version"}, having)
+
     def each_way_to_print(self):
         """Yields arguments, stdin and what a command returns that prints them: less than a buffer, and more."""
         for arguments in (("--version",), ("version",), ("help",), ("help", "options", "--markdown"),

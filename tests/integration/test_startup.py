@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import threading
 import unittest
 
 from stack import Scene, run_command, shared, wait_until
@@ -149,6 +150,40 @@ class StartupTest(unittest.TestCase):
         with scene.worker() as worker:
             worker.wait_ready()
             self.assertIn("taken", self.check(scene, 0, **{"http.listen": f"127.0.0.1:{worker.port}"})["http"][1])
+
+    # Kafka
+
+    def test_startup__a_port_of_something_else_is_called_that(self):
+        """Each command's own word for it, not librdkafka's about the size of an answer."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            def answer():
+                while True:
+                    try:
+                        client, _ = server.accept()
+                    except OSError:
+                        return
+                    with client:
+                        client.recv(65536)
+                        client.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            threading.Thread(target=answer, daemon=True).start()
+            brokers = {"kafka.brokers": f"127.0.0.1:{server.getsockname()[1]}"}
+            done = run_command("lag", "--timeout", "3", options=brokers, limit_s=60)
+            self.assertEqual(done.returncode, 69, done.stderr)
+            self.assertIn("an HTTP server answers there, not Kafka", done.stderr)
+            self.assertNotIn("receive.message.max.bytes", done.stderr)
+            scene = self.scene(**brokers)
+            with scene.worker() as worker:
+                self.wait_said(worker, "waiting", "for=kafka", "an HTTP server answers there, not Kafka")
+                self.assertEqual(self.said(worker, "receive.message.max.bytes"), [])
+            server.shutdown(socket.SHUT_RDWR)
+
+    def test_startup__a_missing_topic_is_69_for_every_command(self):
+        scene = self.scene(**{"kafka.topic": "nowhere", "kafka.deferred_topic": "nowhere.deferred"})
+        for arguments in (("lag",), ("audit", "--from-kafka"), ("explain", "o1", "--from-kafka")):
+            with self.subTest(arguments):
+                done = run_command(*arguments, options=scene.options, limit_s=60)
+                self.assertEqual(done.returncode, 69, done.stdout + done.stderr)
+                self.assertIn("nowhere", done.stderr)
 
     # PostgreSQL
 

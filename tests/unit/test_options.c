@@ -361,7 +361,7 @@ START_TEST(test_options__every_row_has_all_its_texts)
 {
 	struct buf help = BUF_INIT, reference = BUF_INIT, sample = BUF_INIT, text = BUF_INIT;
 
-	options_print_help(&help);
+	options_print_help(&help, NULL);
 	options_print_reference(&reference);
 	options_print_sample(&sample);
 	for (size_t i = 0; i < option_row_count; i++) {

@@ -61,12 +61,13 @@ static const char *const audit_flags[] = {"from-kafka", "json", NULL};
 
 const struct command command_audit = {
 	.name = "audit",
-	.arguments = "[--from-kafka]",
+	.arguments = "[--from-kafka] [--json]",
 	.help = "check the ledger's invariants; exit 1 on any difference",
 	.flags = audit_flags,
 	.flags_help =
 		"  --from-kafka    also recompute every order from the topics, up to the ledger's progress, and compare;\n"
 		"                  what was refused must have its dead letter\n"
 		"  --json          print JSON\n",
+	.options = "pg. kafka.brokers kafka.topic kafka.deferred_topic kafka.dlq_topic kafka.group event. log.format log.level",
 	.run = run_audit,
 };

@@ -294,7 +294,7 @@ static const char *const check_flags[] = {"offline", "json", NULL};
 
 const struct command command_check = {
 	.name = "check",
-	.arguments = "[--offline]",
+	.arguments = "[--offline] [--json]",
 	.help = "validate the configuration and reach each dependency",
 	.flags = check_flags,
 	.flags_help =

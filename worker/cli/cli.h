@@ -24,6 +24,7 @@ struct command {
 	const char *help;      /* one line */
 	const char *const *flags; /* own flags, "=" behind those with a value; NULL-terminated */
 	const char *flags_help;   /* their lines for --help, or NULL */
+	const char *options;      /* those that it reads, for --help: keys, and groups as "pg."; NULL: all */
 	command_main *run;
 };
 

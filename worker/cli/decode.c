@@ -132,5 +132,6 @@ const struct command command_decode = {
 	.flags = decode_flags,
 	.flags_help = "  --at TIME   the records' Kafka time, RFC 3339; now by default\n"
 		      "  --whole     each FILE is one record; else each line is one\n",
+	.options = "event. log.format log.level",
 	.run = decode_main,
 };

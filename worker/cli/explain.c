@@ -389,11 +389,12 @@ static const char *const explain_flags[] = {"from-kafka", "json", NULL};
 
 const struct command command_explain = {
 	.name = "explain",
-	.arguments = "ORDER_ID [--from-kafka]",
+	.arguments = "ORDER_ID [--from-kafka] [--json]",
 	.help = "one order's facts, postings, rule and why",
 	.flags = explain_flags,
 	.flags_help =
 		"  --from-kafka    also look through the topics for the order's records\n"
 		"  --json          print JSON\n",
+	.options = "pg. kafka.brokers kafka.topic kafka.deferred_topic kafka.dlq_topic event. log.format log.level",
 	.run = run_explain,
 };

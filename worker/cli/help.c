@@ -2,6 +2,22 @@
 
 #include <stdio.h>
 
+static void print_options(const char *wanted)
+{
+	struct buf text = BUF_INIT;
+
+	options_print_help(&text, wanted);
+	buf_puts(&text, "  --config FILE               lines `key = value`; also DW_CONFIG\n");
+	if (!wanted || strstr(wanted, "kafka."))
+		buf_puts(&text, "  --kafka.<property>          of librdkafka, for all clients\n"
+				"  --kafka.consumer.<property>, --kafka.producer.<property>\n"
+				"                              for one side alone\n");
+	buf_puts(&text, "Each is also an environment variable, log.level as DW_LOG_LEVEL; secrets also\n"
+			"from a file, as DW_PG_DSN_FILE. Those of other commands may be set, and are not used.\n");
+	fwrite(buf_slice(&text).data, 1, text.len, stdout);
+	buf_release(&text);
+}
+
 void help_program(const struct command *const *commands)
 {
 	printf("usage: delivery-worker COMMAND [--option value]... [argument]...\n\ncommands:\n");
@@ -10,7 +26,7 @@ void help_program(const struct command *const *commands)
 	printf("  %-10s %s\n", "help", "this; `help COMMAND` for one command, `help options` for the options");
 	printf("\nexit codes: 0 fine, 1 found something wrong, 2 usage, 69 a dependency is unavailable,\n"
 	       "70 internal error, 78 bad configuration\n\noptions, with bounds and [default]:\n");
-	help_options(NULL);
+	print_options(NULL);
 }
 
 void help_command(const struct command *command)
@@ -20,8 +36,10 @@ void help_command(const struct command *command)
 	if (command->flags_help)
 		printf("\n%s%s", command->flags_help,
 		       command->flags_help[strlen(command->flags_help) - 1] == '\n' ? "" : "\n");
+	if (command->options && !command->options[0])
+		return;
 	printf("\noptions, with bounds and [default]:\n");
-	help_options(NULL);
+	print_options(command->options);
 }
 
 int help_options(const char *form)
@@ -30,13 +48,7 @@ int help_options(const char *form)
 	int code = EXIT_FINE;
 
 	if (!form) {
-		options_print_help(&text);
-		buf_puts(&text, "  --config FILE               lines `key = value`; also DW_CONFIG\n"
-				"  --kafka.<property>          of librdkafka, for all clients\n"
-				"  --kafka.consumer.<property>, --kafka.producer.<property>\n"
-				"                              for one side alone\n"
-				"Each is also an environment variable, kafka.topic as DW_KAFKA_TOPIC; secrets also\n"
-				"from a file, as DW_PG_DSN_FILE.\n");
+		print_options(NULL);
 	} else if (strcmp(form, "--markdown") == 0) {
 		options_print_reference(&text);
 	} else if (strcmp(form, "--sample") == 0) {

@@ -276,10 +276,11 @@ static const char *const flags[] = {"json", "timeout=", NULL};
 
 const struct command command_lag = {
 	.name = "lag",
-	.arguments = "",
+	.arguments = "[--json] [--timeout SECONDS]",
 	.help = "the group's lag per partition, straight from Kafka",
 	.flags = flags,
 	.flags_help = "  --json              for machines\n"
 		      "  --timeout SECONDS   for each question to the brokers (10)\n",
+	.options = "kafka.brokers kafka.topic kafka.deferred_topic kafka.group log.format log.level",
 	.run = run_lag,
 };

@@ -94,12 +94,13 @@ static const char *const migrate_flags[] = {"new-epoch", "json", NULL};
 
 const struct command command_migrate = {
 	.name = "migrate",
-	.arguments = "[--new-epoch]",
+	.arguments = "[--new-epoch] [--json]",
 	.help = "bring the ledger's schema up to this binary's version",
 	.flags = migrate_flags,
 	.flags_help =
 		"  --new-epoch     also declare the database another history: run it after any restore, so that\n"
 		"                  workers forget what they believe to be committed\n"
 		"  --json          print JSON\n",
+	.options = "pg. log.format log.level",
 	.run = run_migrate,
 };

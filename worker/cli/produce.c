@@ -493,5 +493,6 @@ const struct command command_produce = {
 		      "  --stdout            print the generated events instead of sending them\n"
 		      "  --rate N            records a second (as fast as it goes)\n"
 		      "  --partition N       to this partition, whatever the key\n",
+	.options = "kafka.brokers kafka.topic log.format log.level",
 	.run = run_produce,
 };

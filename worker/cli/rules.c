@@ -332,9 +332,10 @@ static const char *const rules_flags[] = {"json", NULL};
 
 const struct command command_rules = {
 	.name = "rules",
-	.arguments = "apply FILE | show",
+	.arguments = "(apply FILE | show) [--json]",
 	.help = "load a rule file (- for stdin) as new versions; print the newest version of each rule",
 	.flags = rules_flags,
 	.flags_help = "  --json   as one JSON object\n",
+	.options = "pg. log.format log.level",
 	.run = run_rules,
 };

@@ -124,5 +124,6 @@ const struct command command_version = {
 	.help = "print the versions of the program, the schema it knows and the libraries",
 	.flags = version_flags,
 	.flags_help = "  --json   as one JSON object\n",
+	.options = "",
 	.run = version_main,
 };

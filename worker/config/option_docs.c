@@ -49,10 +49,24 @@ static void put_bounds(struct buf *out, const struct option_row *row)
 		buf_puts(out, " bytes");
 }
 
-void options_print_help(struct buf *out)
+static bool is_wanted(const char *key, const char *wanted)
+{
+	while (wanted && *wanted) {
+		size_t len = strcspn(wanted, " ");
+		bool group = wanted[len - 1] == '.';
+		if (strncmp(key, wanted, len) == 0 && (group || key[len] == '\0'))
+			return true;
+		wanted += len + strspn(wanted + len, " ");
+	}
+	return !wanted;
+}
+
+void options_print_help(struct buf *out, const char *wanted)
 {
 	for (size_t i = 0; i < option_row_count; i++) {
 		const struct option_row *row = &option_rows[i];
+		if (!is_wanted(row->key, wanted))
+			continue;
 		size_t start = out->len;
 		buf_printf(out, "  --%s ", row->key);
 		do

@@ -26,7 +26,7 @@ static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 	struct kafka_admin *a = opaque;
 	(void)rk; /* the signature is librdkafka's */
 	if (err != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
-		snprintf(a->broker_error, sizeof(a->broker_error), "%s", reason);
+		kafka_reason(reason, a->broker_error, sizeof(a->broker_error));
 }
 
 int kafka_admin_open(const struct kafka_settings *s, struct kafka_admin **out, char *error, size_t error_size)

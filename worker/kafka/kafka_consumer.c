@@ -136,7 +136,7 @@ static void on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 		c->fatal = true;
 	} else {
 		struct pending *p = pending_new(KAFKA_TROUBLE, 0);
-		snprintf(p->error, sizeof(p->error), "%s", reason);
+		kafka_reason(reason, p->error, sizeof(p->error));
 		pending_queue_put(&c->answers, p);
 	}
 	rd_kafka_yield(rk);

@@ -20,6 +20,12 @@ enum { QUEUE_BACKOFF_FROM = 0x02020000 };
 must_use rd_kafka_conf_t *kafka_conf_new(const struct kafka_settings *s, enum kafka_side side, char *error,
 					 size_t error_size);
 
+/*
+ * What librdkafka says of a broker, in `out`; in words of ours where a server of another kind answers on that port, which
+ * librdkafka takes for an answer beyond receive.message.max.bytes.
+ */
+void kafka_reason(const char *said, char *out, size_t size);
+
 /* rd_kafka_new that frees `conf` on failure, too. Returns: NULL and one line in `error`. */
 must_use rd_kafka_t *kafka_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *error, size_t error_size);
 

@@ -117,8 +117,11 @@ static bool is_noise(const char *facility, const char *text)
 }
 
 /* No payloads come this way. */
-static void log_line(const rd_kafka_t *rk, int syslog_level, const char *facility, const char *text)
+static void log_line(const rd_kafka_t *rk, int syslog_level, const char *facility, const char *said)
 {
+	char text[512];
+
+	kafka_reason(said, text, sizeof(text));
 	if (syslog_level <= 4 && !is_noise(facility, text)) /* LOG_WARNING of syslog and worse */
 		LOG(LOG_WARN, "kafka client", LOG_S("client", rk ? rd_kafka_name(rk) : ""), LOG_S("facility", facility),
 		    LOG_S("text", text));
