@@ -4,6 +4,7 @@
 #include "schemas/event_fast.h"
 #include "schemas/event_json.h"
 #include "schemas/event_members.h"
+#include "schemas/event_shape.h"
 #include "schemas/json_scan.h"
 #include "schemas/timestamp.h"
 
@@ -382,8 +383,10 @@ enum error_code event_decode(struct event_decoder *d, struct slice value, const 
 		*event = decoded;
 		return ERROR_NONE;
 	}
-	if ((code = check_bounds(value, error)))
+	if ((code = check_bounds(value, error))) {
+		event_shape_explain(value, error);
 		return code;
+	}
 	code = event_json_read(d->json, value, &members, error);
 	if (code == ERROR_NONE)
 		code = judge(d, &members, headers, header_count, record_time_us, &decoded, error);
@@ -393,5 +396,7 @@ enum error_code event_decode(struct event_decoder *d, struct slice value, const 
 		*event = decoded;
 	}
 	event_json_release(d->json);
+	if (code)
+		event_shape_explain(value, error);
 	return code;
 }

@@ -74,6 +74,31 @@ struct json_place json_place_at(struct slice text, size_t offset)
 	return place;
 }
 
+/* *at is behind a name's colon, or 0: nothing but the bracket of the object itself is open there. */
+bool json_next_name(struct slice text, size_t *at, struct slice *name)
+{
+	const char *end = text.data + text.len, *c = text.data + *at;
+	int depth = *at > 0; /* as the name before left it */
+	struct slice last = {0};
+
+	while (c < end) {
+		const char *start = c++;
+		if (*start == '"') {
+			c = skip_string(c, end);
+			last = (struct slice){start + 1, c - start > 1 ? (size_t)(c - start) - 2 : 0};
+		} else if (*start == '{' || *start == '[') {
+			depth++;
+		} else if (*start == '}' || *start == ']') {
+			depth--;
+		} else if (*start == ':' && depth == 1 && slice_present(last)) {
+			*at = (size_t)(c - text.data);
+			*name = last;
+			return true;
+		}
+	}
+	return false;
+}
+
 static size_t escape_one(uint32_t c, char out[13])
 {
 	static const char letters[] = "\"\"\\\\\bb\ff\nn\rr\tt";

@@ -21,6 +21,12 @@ struct json_place {
 struct json_place json_place_at(struct slice text, size_t offset);
 
 /*
+ * Steps through the names of the outermost object's members, as they stand between their quotes. *at: 0 at first, then
+ * left alone. Returns: false when there is none behind *at.
+ */
+bool json_next_name(struct slice text, size_t *at, struct slice *name);
+
+/*
  * Writes `text` as it would stand inside of a JSON string, in ASCII, cut to whole escapes and to `size`
  * with the NUL; a cut one ends in "...". Bytes that are not UTF-8 become \ufffd. Returns: the length.
  */

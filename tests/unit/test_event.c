@@ -353,6 +353,71 @@ START_TEST(test_event__unknown_members_can_be_refused)
 }
 END_TEST
 
+/* What a publisher most likely did, said behind what is wrong; code and field are as ever. */
+#define TIME_AND_STATUS "\"status\":\"created\",\"timestamp\":\"2026-01-01T00:00:00Z\""
+static const struct {
+	struct slice value;
+	enum error_code code;
+	const char *field;
+	const char *hint; /* NULL: none */
+} shapes[] = {
+	{SLICE_LITERAL("\0\0\0\x01\x02{\"order_id\":\"o1\"}"), ERROR_NOT_JSON, "",
+	 "a schema registry's serializer writes it, with a zero and schema id 258 before the JSON"},
+	{SLICE_LITERAL("\0\xff\xff\xff\xff\x04o1"), ERROR_NOT_JSON, "", "schema id 4294967295 before Avro or Protobuf"},
+	{SLICE_LITERAL("\0\0\0\0\x01"), ERROR_NOT_JSON, "", NULL},
+	{SLICE_LITERAL("{\"order_id\":\"\0\"}"), ERROR_NOT_JSON, "", NULL},
+	{SLICE_LITERAL("\x1f\x8b\x08garbage"), ERROR_NOT_JSON, "", "looks like gzip"},
+	{SLICE_LITERAL("{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"s\",\"type\":\"t\",\"data\":{\"order_id\":\"o1\"}}"),
+	 ERROR_MISSING_FIELD, "order_id", "a CloudEvent in structured mode: only binary mode is read"},
+	{SLICE_LITERAL("{\"schema\":{\"type\":\"struct\"},\"payload\":{\"order_id\":\"o1\"}}"), ERROR_MISSING_FIELD, "order_id",
+	 "Kafka Connect's JSON with its schema: set value.converter.schemas.enable=false"},
+	{SLICE_LITERAL("{\"payload\":{\"order_id\":\"o1\"}}"), ERROR_MISSING_FIELD, "order_id", NULL},
+	{SLICE_LITERAL("{\"a\":{\"schema\":1,\"payload\":1,\"specversion\":1,\"orderId\":1}}"), ERROR_MISSING_FIELD, "order_id", NULL},
+	{SLICE_LITERAL("{\"a\":[{\"x\":\"}\"}],\"orderId\":\"o1\"," TIME_AND_STATUS "}"), ERROR_MISSING_FIELD, "order_id",
+	 "there is \"orderId\", is it meant? The member is order_id"},
+	{SLICE_LITERAL("{\"ORDER-ID\":\"o1\"}"), ERROR_MISSING_FIELD, "order_id", "there is \"ORDER-ID\""},
+	{SLICE_LITERAL("{\"order_id\":\"o1\",\"Status\":\"created\"}"), ERROR_MISSING_FIELD, "status", "The member is status"},
+	{SLICE_LITERAL("{\"order_id\":\"o1\",\"currency\":\"BRL\",\"amountMinor\":1," TIME_AND_STATUS "}"), ERROR_MISSING_FIELD,
+	 "amount_minor", "there is \"amountMinor\""},
+	{SLICE_LITERAL("{\"order_ids\":\"o1\"}"), ERROR_MISSING_FIELD, "order_id", NULL},
+	{SLICE_LITERAL("{\"x\":\"orderId\"}"), ERROR_MISSING_FIELD, "order_id", NULL},
+	{SLICE_LITERAL("{}"), ERROR_MISSING_FIELD, "order_id", NULL},
+	{SLICE_LITERAL("[{\"order_id\":\"o1\"}]"), ERROR_NOT_OBJECT, "", "one event, not a list"},
+	{SLICE_LITERAL("\"{\\\"order_id\\\":\\\"o1\\\"}\""), ERROR_NOT_OBJECT, "", "a JSON string once more"},
+	{SLICE_LITERAL("7"), ERROR_NOT_OBJECT, "", NULL},
+};
+
+START_TEST(test_event__a_refusal_says_what_it_looks_like)
+{
+	struct event event;
+	struct decode_error error;
+
+	enum error_code code = event_decode(decoder, shapes[_i].value, NULL, 0, RECORD_TIME_US, &event, &error);
+	ck_assert_int_eq(code, shapes[_i].code);
+	check_refusal(shapes[_i].value.data, &error, shapes[_i].code, shapes[_i].field);
+	ck_assert_uint_lt(strlen(error.message), sizeof(error.message) - 1); /* nothing was cut */
+	if (shapes[_i].hint)
+		ck_assert_msg(strstr(error.message, shapes[_i].hint) != NULL, "no \"%s\" in: %s", shapes[_i].hint,
+			      error.message);
+	else
+		ck_assert_msg(!strstr(error.message, "; it looks") && !strstr(error.message, "; there is") &&
+				      !strstr(error.message, "; it begins"),
+			      "%s", error.message);
+}
+END_TEST
+
+START_TEST(test_event__an_unknown_member_may_be_a_misspelt_one)
+{
+	struct event event;
+	struct decode_error error;
+
+	ck_assert_int_eq(event_decode(refusing_decoder, slice_of(MEMBER("partnerId", "\"p1\"")), NULL, 0, -1, &event, &error),
+			 ERROR_UNKNOWN_FIELD);
+	check_refusal("partnerId", &error, ERROR_UNKNOWN_FIELD, "partnerId");
+	ck_assert_ptr_nonnull(strstr(error.message, "is it meant? The member is partner_id"));
+}
+END_TEST
+
 START_TEST(test_event__long_names_are_cut)
 {
 	char text[4096], name[1024];
@@ -641,6 +706,9 @@ int main(void)
 	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, test_event__accepts, 0, COUNT(accepted));
 	tcase_add_loop_test(tcase, test_event__refuses, 0, COUNT(refusals));
+	tcase_add_loop_test(tcase, test_event__a_refusal_says_what_it_looks_like, 0,
+			    (int)(sizeof(shapes) / sizeof(shapes[0])));
+	tcase_add_test(tcase, test_event__an_unknown_member_may_be_a_misspelt_one);
 	tcase_add_test(tcase, test_event__null_value_is_a_tombstone);
 	tcase_add_test(tcase, test_event__raw_nul_is_not_json);
 	tcase_add_test(tcase, test_event__size_is_bounded);
