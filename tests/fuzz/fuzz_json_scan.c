@@ -28,6 +28,20 @@ static void check_escape(struct slice text, size_t size)
 	free(out);
 }
 
+/* In what parses: all members of the outermost object, and nothing else. */
+static void check_names(struct slice text, const json_t *root)
+{
+	struct slice name;
+	size_t count = 0;
+
+	for (size_t at = 0, before = 0; json_next_name(text, &at, &name); before = at, count++) {
+		ENSURE(at > before && is_part(name, text));
+		if (root && !memchr(name.data, '\\', name.len))
+			ENSURE(json_object_getn(root, name.data, name.len));
+	}
+	ENSURE(!root || count >= json_object_size(root));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size == 0)
@@ -38,6 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_escape(text, data[0] % 64 + 4u);
 	check_escape(text, 6 * size + 4);
 	json_t *root = json_loadb(text.data, text.len, JSON_DECODE_ANY, NULL);
+	check_names(text, root);
 	int depth = root ? json_reading_depth(root) : 0;
 	for (int most = 0; root && most < 12; most++)
 		ENSURE(json_depth_within(text, most) == (depth <= most));

@@ -40,7 +40,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			dprintf(file, "%s\n", line);
 	}
 	int code = options_load(&o, &argc, argv, environment, flags, error, sizeof(error));
-	ENSURE(code == EXIT_FINE || ((code == EXIT_USAGE || code == EXIT_CONFIG) && error[0] && !strchr(error, '\n')));
+	/* Lines, one for each thing that is wrong. */
+	ENSURE(code == EXIT_FINE || ((code == EXIT_USAGE || code == EXIT_CONFIG) && error[0] && error[0] != '\n'));
+	ENSURE(code != EXIT_USAGE || !strchr(error, '\n'));
+	ENSURE(code == EXIT_FINE || !strstr(error, "\n\n"));
 	for (size_t i = 0; code == EXIT_FINE && i < option_row_count; i++)
 		check_row(&option_rows[i], &o);
 	if (code == EXIT_FINE)
