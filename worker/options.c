@@ -47,7 +47,7 @@ static void fill_topic(const char **name, const char *topic, const char *suffix)
 /* Behind the message stands what set the option: it may be a variable that nobody remembers. */
 __attribute__((format(printf, 3, 4))) static int fail_meaning(struct loader *l, const char *key, const char *format, ...)
 {
-	const char *origin = loader_origin(l, slice_of(key));
+	const char *origin = origin_find(l->origins, slice_of(key));
 	char *message;
 	va_list arguments;
 
@@ -115,7 +115,7 @@ static int check_properties(struct loader *l)
 			continue;
 		struct buf key = BUF_INIT, hint = BUF_INIT;
 		put_property_key(&key, one.properties);
-		const char *origin = loader_origin(l, buf_slice(&key)); /* properties have no defaults */
+		const char *origin = origin_find(l->origins, buf_slice(&key)); /* properties have no defaults */
 		const char *meant = strstr(reason, "No such configuration property") ? loader_nearest_to_property(buf_slice(&key))
 										     : NULL;
 		if (meant)
@@ -177,10 +177,11 @@ int options_load(struct options *out, int *argc, char **argv, char *const *envir
 		code = sources_code ? sources_code : meaning_code;
 	}
 	flags_release(&flags);
-	loader_release(&l);
 	if (code == 0) {
 		*out = l.options;
+		out->origins = l.origins;
 	} else {
+		origins_free(l.origins);
 		property_list_release(&l.properties);
 		option_rows_release(&l.options);
 	}
@@ -193,5 +194,17 @@ void options_release(struct options *o)
 
 	property_list_release(&properties);
 	option_rows_release(o);
+	origins_free(o->origins);
 	*o = (struct options){0};
+}
+
+const char *options_blame(const struct options *o, const char *reason, char *text, size_t size)
+{
+	const char *behind = strstr(reason, ": "), *origin = NULL;
+	const char *const places[] = {reason, behind ? behind + 2 : NULL};
+
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]) && places[i] && !origin; i++)
+		origin = origin_find(o->origins, (struct slice){places[i], strcspn(places[i], ": ")});
+	snprintf(text, size, "%s%s%s%s", reason, origin ? " (" : "", origin ? origin : "", origin ? ")" : "");
+	return text;
 }

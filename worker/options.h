@@ -74,6 +74,7 @@ struct options {
 	OPTIONS(OPTION_FIELD)
 #undef OPTION_FIELD
 	struct kafka_settings kafka; /* brokers, group and the pass-through properties */
+	struct origins *origins;     /* of options_blame */
 };
 
 /*
@@ -89,6 +90,12 @@ struct options {
 must_use int options_load(struct options *out, int *argc, char **argv, char *const *environment,
                           const char *const *command_flags, char *error, size_t error_size);
 void options_release(struct options *o);
+
+/*
+ * For errors that come after the loading: `reason`, which names an option at its beginning or behind ": ", and behind it
+ * what set that option, as in "redis.url: expected redis:// (DW_REDIS_URL)". Returns: `text`, with the whole.
+ */
+const char *options_blame(const struct options *o, const char *reason, char *text, size_t size);
 
 /* For --help. `wanted`: keys, and groups as "pg.", with spaces between them; NULL: all. */
 void options_print_help(struct buf *out, const char *wanted);

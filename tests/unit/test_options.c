@@ -91,6 +91,22 @@ START_TEST(test_options__what_kubernetes_and_docker_set_is_left_alone)
 }
 END_TEST
 
+START_TEST(test_options__later_errors_name_the_source_too)
+{
+	char text[128];
+
+	ck_assert_int_eq(load("DW_REDIS_URL=http://h DW_PG_DSN=x", "--http.listen=h:1"), 0);
+	ck_assert_str_eq(options_blame(&options, "redis.url: expected redis://", text, sizeof(text)),
+			 "redis.url: expected redis:// (DW_REDIS_URL)");
+	ck_assert_str_eq(options_blame(&options, "pg.dsn is none", text, sizeof(text)), "pg.dsn is none (DW_PG_DSN)");
+	ck_assert_str_eq(options_blame(&options, "bind: http.listen: no", text, sizeof(text)),
+			 "bind: http.listen: no (--http.listen)");
+	ck_assert_str_eq(options_blame(&options, "kafka.topic: a default", text, sizeof(text)), "kafka.topic: a default");
+	ck_assert_str_eq(options_blame(&options, "", text, sizeof(text)), "");
+	options_release(&options);
+}
+END_TEST
+
 /* One start, and all is known: each thing has its line. */
 START_TEST(test_options__all_that_is_wrong_is_told)
 {
@@ -421,6 +437,7 @@ int main(void)
 	TCase *tc = tcase_create("options");
 	tcase_add_test(tc, test_options__defaults_are_within_their_bounds);
 	tcase_add_loop_test(tc, test_options__what_kubernetes_and_docker_set_is_left_alone, 0, LENGTH(link_rows));
+	tcase_add_test(tc, test_options__later_errors_name_the_source_too);
 	tcase_add_test(tc, test_options__all_that_is_wrong_is_told);
 	tcase_add_test(tc, test_options__errors_beyond_the_room_are_left_out);
 	tcase_add_test(tc, test_options__later_sources_win);

@@ -6,7 +6,9 @@ enum { ERROR_TEXT_MAX = 512 };
 
 int ledger_session_fail(const struct cli *cli, enum pg_result result, const char *why)
 {
-	return cli_fail(cli, result == PG_UNUSABLE ? EXIT_CONFIG : EXIT_UNAVAILABLE, "PostgreSQL: %s", why);
+	char text[1024];
+	return cli_fail(cli, result == PG_UNUSABLE ? EXIT_CONFIG : EXIT_UNAVAILABLE, "PostgreSQL: %s",
+	                options_blame(cli->options, why, text, sizeof(text)));
 }
 
 int ledger_session_open(const struct cli *cli, struct pg **pg)

@@ -25,6 +25,7 @@ enum {
 	KAFKA_TIMEOUT_MS = 3000,
 	/* Of shutdown.timeout, kept for closing clients once records are settled. */
 	CLOSING_SHARE_PERCENT = 25,
+	STORE_WHY_MAX = 1024,
 	LOG_FLUSH_MS = 500, /* at the end, for a stderr that takes nothing */
 };
 
@@ -111,7 +112,9 @@ static enum waited wait_for_ledger(const struct options *o, const struct losses 
 			break;
 		}
 		if (r == STORE_UNUSABLE) {
-			LOG(LOG_ERROR, "the ledger can't be used", LOG_S("reason", store_error(s)));
+			char why[STORE_WHY_MAX];
+			LOG(LOG_ERROR, "the ledger can't be used",
+			    LOG_S("reason", options_blame(o, store_error(s), why, sizeof(why))));
 			waited = WAITED_FAILED;
 			break;
 		}
@@ -267,15 +270,15 @@ static int exit_code_of(enum waited w)
 static int run_with(struct cli *cli, const struct losses *losses)
 {
 	const struct options *o = cli->options;
-	char error[256];
+	char error[256], why[512];
 	if (*o->redis_url && gate_check_url(o->redis_url, error, sizeof(error)))
-		return cli_fail(cli, EXIT_CONFIG, "%s", error);
+		return cli_fail(cli, EXIT_CONFIG, "%s", options_blame(o, error, why, sizeof(why)));
 	metrics_build_label("version", program_version);
 	metrics_build_label("librdkafka", kafka_library_version());
 
 	if (*o->http_listen) {
 		if (http_start(o->http_listen, o->kafka_group, error, sizeof(error)))
-			return cli_fail(cli, EXIT_CONFIG, "%s", error);
+			return cli_fail(cli, EXIT_CONFIG, "%s", options_blame(o, error, why, sizeof(why)));
 		LOG(LOG_INFO, "http listening", LOG_I("port", http_port()));
 	}
 	uint8_t digest_key[16];

@@ -9,9 +9,12 @@
 
 enum { SHOWN_BYTES_MAX = 80 }; /* of a wrong value, in an error */
 
-struct origin {
-	char *key;
-	char *text;
+struct origins {
+	struct origin {
+		char *key;
+		char *text;
+	} *items;
+	size_t count;
 };
 
 int loader_fail(struct loader *l, int code, const char *format, ...)
@@ -29,22 +32,26 @@ int loader_fail(struct loader *l, int code, const char *format, ...)
 	return code;
 }
 
-static struct origin *find_origin(const struct loader *l, struct slice key)
+static struct origin *find_origin(const struct origins *origins, struct slice key)
 {
-	for (size_t i = 0; i < l->origin_count; i++)
-		if (slice_equal(key, slice_of(l->origins[i].key)))
-			return &l->origins[i];
+	for (size_t i = 0; origins && i < origins->count; i++)
+		if (slice_equal(key, slice_of(origins->items[i].key)))
+			return &origins->items[i];
 	return NULL;
 }
 
 static void note_origin(struct loader *l, struct slice key, const char *text)
 {
-	struct origin *o = find_origin(l, key);
+	struct origin *o = find_origin(l->origins, key);
 
+	if (!l->origins)
+		l->origins = calloc(1, sizeof(*l->origins));
+	ENSURE(l->origins != NULL);
 	if (!o) {
-		l->origins = realloc(l->origins, (l->origin_count + 1) * sizeof(*l->origins));
-		ENSURE(l->origins != NULL);
-		o = &l->origins[l->origin_count++];
+		struct origins *all = l->origins;
+		all->items = realloc(all->items, (all->count + 1) * sizeof(*all->items));
+		ENSURE(all->items != NULL);
+		o = &all->items[all->count++];
 		*o = (struct origin){.key = strndup(key.data, key.len)};
 	}
 	free(o->text);
@@ -52,19 +59,21 @@ static void note_origin(struct loader *l, struct slice key, const char *text)
 	ENSURE(o->key != NULL && o->text != NULL);
 }
 
-const char *loader_origin(const struct loader *l, struct slice key)
+const char *origin_find(const struct origins *origins, struct slice key)
 {
-	const struct origin *o = find_origin(l, key);
+	const struct origin *o = find_origin(origins, key);
 	return o ? o->text : NULL;
 }
 
-void loader_release(struct loader *l)
+void origins_free(struct origins *origins)
 {
-	for (size_t i = 0; i < l->origin_count; i++) {
-		free(l->origins[i].key);
-		free(l->origins[i].text);
+	for (size_t i = 0; origins && i < origins->count; i++) {
+		free(origins->items[i].key);
+		free(origins->items[i].text);
 	}
-	free(l->origins);
+	if (origins)
+		free(origins->items);
+	free(origins);
 }
 
 static void put_shown(struct buf *out, struct slice value, bool secret)

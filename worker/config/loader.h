@@ -14,8 +14,7 @@
 struct loader {
 	struct options options;
 	struct property_list properties;
-	struct origin *origins; /* of what was set; by loader_release */
-	size_t origin_count;
+	struct origins *origins; /* of what was set; NULL: of nothing. Goes on with the options */
 	char *error;
 	size_t error_size;
 };
@@ -32,9 +31,8 @@ const char *loader_nearest(struct slice key);
 /* The row of the kafka. group that was meant by a property that librdkafka does not know, or NULL. */
 const char *loader_nearest_to_property(struct slice key);
 /* What set this key last: "DW_KAFKA_TOPIC"; NULL: it has its default. */
-const char *loader_origin(const struct loader *l, struct slice key);
-/* Frees what was noted of origins; options and properties are the caller's. */
-void loader_release(struct loader *l);
+const char *origin_find(const struct origins *origins, struct slice key);
+void origins_free(struct origins *origins); /* NULL is fine */
 
 void loader_set_defaults(struct loader *l);
 must_use int loader_read_file(struct loader *l, const char *path);
