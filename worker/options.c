@@ -146,6 +146,7 @@ static int check_meaning(struct loader *l)
 		.group = o->kafka_group,
 		.properties = l->properties.items,
 		.property_count = l->properties.count,
+		.property_files = l->properties.files,
 	};
 	int properties_code = check_properties(l);
 	return code ? code : properties_code;
@@ -190,7 +191,11 @@ int options_load(struct options *out, int *argc, char **argv, char *const *envir
 
 void options_release(struct options *o)
 {
-	struct property_list properties = {(struct kafka_property *)o->kafka.properties, o->kafka.property_count};
+	struct property_list properties = {
+		.items = (struct kafka_property *)o->kafka.properties,
+		.files = (const char **)o->kafka.property_files,
+		.count = o->kafka.property_count,
+	};
 
 	property_list_release(&properties);
 	option_rows_release(o);

@@ -4,7 +4,7 @@
  *
  * Precedence: defaults < file (--config, `key = value` lines) < environment < flags. The key
  * `kafka.brokers` is DW_KAFKA_BROKERS and --kafka.brokers; a secret is also DW_<NAME>_FILE, a file whose
- * content (less one trailing newline) is the value. Any other `kafka.<property>`,
+ * content (less one trailing newline) is the value, read again before each connection. Any other `kafka.<property>`,
  * `kafka.consumer.<property>`, `kafka.producer.<property>` goes to librdkafka.
  * Durations and sizes take a suffix (ms s m h d; k m g, binary); a bare number is in the row's unit.
  *
@@ -64,7 +64,8 @@
 
 struct options {
 #define OPTION_FIELD_TEXT(field) const char *field
-#define OPTION_FIELD_SECRET(field) const char *field
+/* A secret is followed by the file that it came from, to be read again before each connection; NULL: it was given. */
+#define OPTION_FIELD_SECRET(field) const char *field, *field##_file
 #define OPTION_FIELD_INT(field) int64_t field
 #define OPTION_FIELD_MILLIS(field) int64_t field
 #define OPTION_FIELD_SECONDS(field) int64_t field

@@ -306,6 +306,13 @@ START_TEST(test_options__secret_from_a_file_less_one_newline)
 		ck_assert_str_eq(options.pg_dsn, rows[i].value);
 		ck_assert_str_eq(options.kafka.properties[0].name, "sasl.password");
 		ck_assert_str_eq(options.kafka.properties[0].value, rows[i].value);
+		/* To be read again, unless a value that stands above it replaces it. */
+		ck_assert_str_eq(options.pg_dsn_file, path);
+		ck_assert_str_eq(options.kafka.property_files[0], path);
+		ck_assert_ptr_null(options.redis_url_file);
+		options_release(&options);
+		ck_assert_msg(load(environment, "--pg.dsn=a --kafka.sasl.password=b") == 0, "%s", error);
+		ck_assert(!options.pg_dsn_file && !options.kafka.property_files[0]);
 		options_release(&options);
 		unlink(path);
 	}

@@ -208,6 +208,7 @@ static void check_postgresql(struct report *r, const struct options *o, bool *li
 	/* As a worker's session, with its time limits: a check must end. */
 	const struct pg_settings settings = {
 		.dsn = o->pg_dsn,
+		.dsn_file = o->pg_dsn_file,
 		.schema = o->pg_schema,
 		.connect_timeout_ms = (int)o->pg_connect_timeout_ms,
 		.statement_timeout_ms = (int)o->pg_statement_timeout_ms,

@@ -16,6 +16,7 @@ int ledger_session_open(const struct cli *cli, struct pg **pg)
 	const struct options *o = cli->options;
 	const struct pg_settings settings = {
 		.dsn = o->pg_dsn,
+		.dsn_file = o->pg_dsn_file,
 		.schema = o->pg_schema,
 		.connect_timeout_ms = (int)o->pg_connect_timeout_ms,
 		.statement_timeout_ms = (int)o->pg_statement_timeout_ms,

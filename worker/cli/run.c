@@ -132,7 +132,7 @@ static enum waited wait_for_ledger(const struct options *o, const struct losses 
 }
 
 /* Compaction eats facts and letters: such a topic is refused. A broker that doesn't say is believed. */
-static enum waited check_topic(struct kafka_admin *a, const char *topic)
+static enum waited check_topic(struct kafka_admin *a, const struct kafka_settings *s, const char *topic)
 {
 	char said[256] = "";
 	int wait_ms = WAIT_MIN_MS;
@@ -154,6 +154,7 @@ static enum waited check_topic(struct kafka_admin *a, const char *topic)
 		metric_set(METRIC_UP_KAFKA, 0);
 		if (!wait_for("kafka", reason, &wait_ms, said))
 			return WAITED_LEAVE;
+		kafka_refresh_credentials(s); /* a wrong password may be why */
 	}
 }
 
@@ -169,7 +170,7 @@ static enum waited wait_for_topics(const struct options *o)
 	const char *topics[] = {o->kafka_topic, o->kafka_deferred_topic, o->kafka_dlq_topic};
 	enum waited waited = WAITED_READY;
 	for (size_t i = 0; i < sizeof(topics) / sizeof(topics[0]) && waited == WAITED_READY; i++)
-		waited = check_topic(a, topics[i]);
+		waited = check_topic(a, &o->kafka, topics[i]);
 	if (waited == WAITED_READY)
 		metric_set(METRIC_UP_KAFKA, 1);
 	kafka_admin_close(a);

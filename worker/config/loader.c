@@ -142,6 +142,16 @@ int loader_set(struct loader *l, const char *origin, struct slice key, struct sl
 	return 0;
 }
 
+void loader_set_file(struct loader *l, struct slice key, const char *path)
+{
+	const struct option_row *row = option_row_find(key);
+
+	if (row)
+		option_row_set_file(row, &l->options, path);
+	else
+		property_list_set_file(&l->properties, key, path);
+}
+
 const char *loader_nearest(struct slice key)
 {
 	struct nearest nearest = nearest_to(key);

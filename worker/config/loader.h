@@ -26,6 +26,8 @@ int loader_fail(struct loader *l, int code, const char *format, ...) __attribute
 bool loader_knows(struct slice key);
 /* Sets one that loader_knows. `origin` is what an error blames: a variable, a flag, a line of a file. */
 must_use int loader_set(struct loader *l, const char *origin, struct slice key, struct slice value);
+/* The same secret's file, to be read again by whoever connects. */
+void loader_set_file(struct loader *l, struct slice key, const char *path);
 /* The known key that an unknown one may stand for, or NULL. */
 const char *loader_nearest(struct slice key);
 /* The row of the kafka. group that was meant by a property that librdkafka does not know, or NULL. */

@@ -1,7 +1,7 @@
 #include "worker/config/loader.h"
 
 #include "common/nearest.h"
-#include "common/whole_file.h"
+#include "common/secret_file.h"
 #include "worker/config/link_variables.h"
 #include "worker/config/option_row.h"
 
@@ -46,15 +46,14 @@ static int set_from_file(struct loader *l, const char *variable, struct slice ke
 	struct buf text = BUF_INIT;
 	int code;
 
-	int reason = whole_file_read(path, PROPERTY_VALUE_BYTES_MAX, &text);
-	if (reason) {
+	int reason = secret_file_read(path, PROPERTY_VALUE_BYTES_MAX, &text);
+	if (reason)
 		code = loader_fail(l, EXIT_CONFIG, "%s: \"%s\" cannot be read: %s", variable, path, strerror(reason));
-	} else {
-		if (text.len > 0 && text.data[text.len - 1] == '\n')
-			text.len--;
+	else
 		code = loader_set(l, variable, key, buf_slice(&text));
-	}
-	buf_release(&text);
+	if (code == 0)
+		loader_set_file(l, key, path);
+	secret_release(&text);
 	return code;
 }
 

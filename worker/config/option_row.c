@@ -94,14 +94,44 @@ static bool set_choice(const struct option_row *row, int *field, struct slice va
 	return false;
 }
 
+/* Behind the value, as struct options is made. */
+static const char **file_of(const struct option_row *row, struct options *o)
+{
+	return (const char **)((char *)o + row->offset) + 1;
+}
+
+static void free_text(const char **field)
+{
+	free((char *)*field);
+	*field = NULL;
+}
+
+static bool set_secret(const struct option_row *row, struct options *o, struct slice value)
+{
+	if (!set_text(row, (const char **)((char *)o + row->offset), value))
+		return false;
+	free_text(file_of(row, o));
+	return true;
+}
+
+void option_row_set_file(const struct option_row *row, struct options *o, const char *path)
+{
+	const char **file = file_of(row, o);
+	ENSURE(row->type == OPTION_SECRET);
+	free_text(file);
+	*file = strdup(path);
+	ENSURE(*file != NULL);
+}
+
 bool option_row_set(const struct option_row *row, struct options *o, struct slice value)
 {
 	void *field = (char *)o + row->offset;
 
 	switch (row->type) {
 	case OPTION_TEXT:
-	case OPTION_SECRET:
 		return set_text(row, field, value);
+	case OPTION_SECRET:
+		return set_secret(row, o, value);
 	case OPTION_INT:
 	case OPTION_MILLIS:
 	case OPTION_SECONDS:
@@ -131,10 +161,10 @@ void option_row_put_bounds(const struct option_row *row, struct buf *out)
 void option_rows_release(struct options *o)
 {
 	for (size_t i = 0; i < option_row_count; i++) {
-		if (option_rows[i].type == OPTION_TEXT || option_rows[i].type == OPTION_SECRET) {
-			const char **field = (const char **)((char *)o + option_rows[i].offset);
-			free((char *)*field);
-			*field = NULL;
-		}
+		const struct option_row *row = &option_rows[i];
+		if (row->type == OPTION_TEXT || row->type == OPTION_SECRET)
+			free_text((const char **)((char *)o + row->offset));
+		if (row->type == OPTION_SECRET)
+			free_text(file_of(row, o));
 	}
 }

@@ -46,6 +46,9 @@ void option_put_variable(struct buf *out, const char *key);
  */
 must_use bool option_row_set(const struct option_row *row, struct options *o, struct slice value);
 
+/* Takes note of the file that the secret's value came from; option_row_set forgets it. */
+void option_row_set_file(const struct option_row *row, struct options *o, const char *path);
+
 /* "a number from 1 to 64 threads": completes "is not …". */
 void option_row_put_bounds(const struct option_row *row, struct buf *out);
 

@@ -70,32 +70,58 @@ bool property_put_key(struct buf *out, struct slice variable)
 	return true;
 }
 
+/* Returns: its index; the count where it is not. */
+static size_t find(const struct property_list *list, struct slice key)
+{
+	enum kafka_side side;
+	struct slice name = split_key(key, &side);
+	size_t i = 0;
+
+	while (i < list->count && (list->items[i].side != side || !slice_equal(name, slice_of(list->items[i].name))))
+		i++;
+	return i;
+}
+
+static void set_file(struct property_list *list, size_t i, const char *path)
+{
+	free((char *)list->files[i]);
+	list->files[i] = path ? strdup(path) : NULL;
+	ENSURE(!path || list->files[i]);
+}
+
 bool property_list_set(struct property_list *list, struct slice key, struct slice value)
 {
 	enum kafka_side side;
 	struct slice name = split_key(key, &side);
-	struct kafka_property *item = NULL;
+	size_t at = find(list, key);
 
 	if (value.len > PROPERTY_VALUE_BYTES_MAX || (value.len > 0 && memchr(value.data, '\0', value.len)))
 		return false;
-	for (size_t i = 0; i < list->count && !item; i++) {
-		if (list->items[i].side == side && slice_equal(name, slice_of(list->items[i].name)))
-			item = &list->items[i];
-	}
-	if (!item) {
+	if (at == list->count) {
 		if (list->count == PROPERTIES_MAX)
 			return false;
-		if (!list->items)
+		if (!list->items) {
 			list->items = calloc(PROPERTIES_MAX, sizeof(*list->items));
-		ENSURE(list->items != NULL);
-		item = &list->items[list->count++];
-		*item = (struct kafka_property){.side = side, .name = strndup(name.data, name.len)};
-		ENSURE(item->name != NULL);
+			list->files = calloc(PROPERTIES_MAX, sizeof(*list->files));
+		}
+		ENSURE(list->items != NULL && list->files != NULL);
+		list->items[at] = (struct kafka_property){.side = side, .name = strndup(name.data, name.len)};
+		ENSURE(list->items[at].name != NULL);
+		list->count++;
 	}
-	free((char *)item->value);
-	item->value = strndup(value.len ? value.data : "", value.len);
-	ENSURE(item->value != NULL);
+	set_file(list, at, NULL);
+	free((char *)list->items[at].value);
+	list->items[at].value = strndup(value.len ? value.data : "", value.len);
+	ENSURE(list->items[at].value != NULL);
 	return true;
+}
+
+void property_list_set_file(struct property_list *list, struct slice key, const char *path)
+{
+	size_t at = find(list, key);
+
+	ENSURE(at < list->count);
+	set_file(list, at, path);
 }
 
 void property_list_release(struct property_list *list)
@@ -103,7 +129,9 @@ void property_list_release(struct property_list *list)
 	for (size_t i = 0; i < list->count; i++) {
 		free((char *)list->items[i].name);
 		free((char *)list->items[i].value);
+		set_file(list, i, NULL);
 	}
 	free(list->items);
+	free(list->files);
 	*list = (struct property_list){0};
 }

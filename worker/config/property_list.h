@@ -15,6 +15,7 @@ enum { PROPERTIES_MAX = 128, PROPERTY_VALUE_BYTES_MAX = 64 * 1024 }; /* a value 
 
 struct property_list {
 	struct kafka_property *items;
+	const char **files; /* of each item, or NULL */
 	size_t count;
 };
 
@@ -28,6 +29,8 @@ must_use bool property_put_key(struct buf *out, struct slice variable);
 
 /* `key` as in property_is_key. Returns: false if the list is full, the value too long or has a NUL. */
 must_use bool property_list_set(struct property_list *list, struct slice key, struct slice value);
+/* Takes note of the file that the value of a property that was set came from; property_list_set forgets it. */
+void property_list_set_file(struct property_list *list, struct slice key, const char *path);
 void property_list_release(struct property_list *list);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/secret_file.h"
 #include "common/thread.h"
 #include "worker/gate/internal.h"
 #include "worker/observe/health.h"
@@ -9,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
+
+enum { URL_BYTES_MAX = 4096 }; /* as the option's */
 
 int gate_check_url(const char *url, char *error, size_t error_size)
 {
@@ -173,10 +176,31 @@ static int try_abilities(struct redis *r, const char *prefix, bool marks, bool l
 	return 0;
 }
 
+/* Where Redis is by now: a password may have been rotated. A url that is no better than the one before is told. */
+static int read_target(const struct gate_shared *s, struct redis_target *target, char *reason, size_t reason_size)
+{
+	struct buf fresh = BUF_INIT;
+	int result = -1;
+	*target = s->target;
+	if (!s->settings.url_file)
+		return 0;
+	int why = secret_file_read(s->settings.url_file, URL_BYTES_MAX, &fresh);
+	if (why)
+		snprintf(reason, reason_size, "redis.url: its file cannot be read: %s", strerror(why));
+	else if (gate_check_url(buf_slice(&fresh).data, reason, reason_size) == 0)
+		result = redis_target_parse(buf_slice(&fresh).data, target, reason, reason_size);
+	secret_release(&fresh);
+	return result;
+}
+
 static int connect_gate(struct gate *g, bool limits)
 {
 	const struct gate_settings *s = &g->shared->settings;
-	g->redis = redis_connect(&g->shared->target, s->timeout_ms, g->reason, sizeof(g->reason));
+	struct redis_target target;
+	if (read_target(g->shared, &target, g->reason, sizeof(g->reason)) < 0)
+		return -1;
+	g->redis = redis_connect(&target, s->timeout_ms, g->reason, sizeof(g->reason));
+	explicit_bzero(target.password, sizeof(target.password));
 	if (!g->redis)
 		return -1;
 	return try_abilities(g->redis, s->prefix, s->dedup_ttl_s > 0, limits,

@@ -39,6 +39,7 @@ enum gate_outage_policy { GATE_LOCAL, GATE_HOLD };
 
 struct gate_settings {
 	const char *url;      /* redis://[user:password@]host[:port][/db], rediss:// with TLS built in, unix:///path */
+	const char *url_file; /* read anew for each connection; NULL: `url` counts */
 	const char *prefix;   /* "dw:" */
 	int timeout_ms;       /* connecting and each round trip */
 	int64_t dedup_ttl_s;  /* 0: no dedup */

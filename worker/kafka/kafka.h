@@ -31,6 +31,8 @@ struct kafka_settings {
 	const char *group;
 	const struct kafka_property *properties;
 	size_t property_count;
+	/* Of each property the file that its value, a secret, came from, or NULL; NULL: none came from one. */
+	const char *const *property_files;
 };
 
 /*
@@ -42,6 +44,13 @@ struct kafka_settings {
  * Returns: 0; -1 and one line in `error` that names the property.
  */
 must_use int kafka_settings_check(const struct kafka_settings *s, char *error, size_t error_size);
+
+/*
+ * Hands sasl.username and sasl.password of files that have changed to every client of the process: they count from its
+ * next connection on. Other secrets are a client's for its life. To be called about once a second; cheap without files.
+ * Thread: any, one at a time.
+ */
+void kafka_refresh_credentials(const struct kafka_settings *s);
 
 /* How long a member that has fallen silent stays one, at the least: of the session, what is left when its last heartbeat
  * was as old as can be, and a tenth less. Of settings that passed kafka_settings_check. */

@@ -36,6 +36,10 @@ must_use rd_kafka_t *kafka_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *con
  */
 bool kafka_handle_free(rd_kafka_t *rk, int flags, int timeout_ms);
 
+/* Of kafka_handle_new and kafka_handle_free: clients whose credentials are kept fresh. */
+void kafka_credentials_add(rd_kafka_t *rk, rd_kafka_type_t type);
+void kafka_credentials_remove(rd_kafka_t *rk);
+
 /* Whether an error that a fetch brought says that the log can't be read there. Its offset may be the batch's first,
  * below what was asked for; and librdkafka does not stop there. */
 bool kafka_is_damage(rd_kafka_resp_err_t err);

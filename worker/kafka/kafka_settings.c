@@ -282,8 +282,10 @@ rd_kafka_t *kafka_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *
 {
 	char reason[256];
 	rd_kafka_t *rk = rd_kafka_new(type, conf, reason, sizeof(reason));
-	if (rk)
+	if (rk) {
+		kafka_credentials_add(rk, type);
 		return rk;
+	}
 	rd_kafka_conf_destroy(conf);
 	snprintf(error, error_size, "kafka client: %s", reason);
 	return NULL;
@@ -365,6 +367,8 @@ bool kafka_handle_free(rd_kafka_t *rk, int flags, int timeout_ms)
 	int64_t deadline_us = clock_mono_us() + (int64_t)timeout_ms * 1000;
 	struct teardown *t = calloc(1, sizeof(*t));
 	bool done;
+
+	kafka_credentials_remove(rk);
 
 	ENSURE(t != NULL);
 	t->rk = rk;

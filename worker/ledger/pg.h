@@ -37,6 +37,7 @@ typedef void pg_overdue(void *owner, const char *why);
 
 struct pg_settings {
 	const char *dsn;
+	const char *dsn_file; /* read anew for each connection; NULL: `dsn` counts */
 	const char *schema;
 	int connect_timeout_ms;
 	int statement_timeout_ms;

@@ -3,11 +3,16 @@
  */
 #include "worker/ledger/pg_internal.h"
 
+#include "common/secret_file.h"
+
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { KEYWORDS_MAX = 80 }; /* libpq 15 knows 41, 17 knows 51 */
+enum {
+	KEYWORDS_MAX = 80, /* libpq 15 knows 41, 17 knows 51 */
+	DSN_BYTES_MAX = 4096, /* as the option's */
+};
 
 struct connect_params {
 	const char *names[KEYWORDS_MAX + 1];
@@ -78,6 +83,22 @@ static enum pg_result parse_dsn(const char *dsn, PQconninfoOption **out, char *e
 	return PG_OK;
 }
 
+/* As parse_dsn, of what stands in the file now: a password may have been rotated. */
+static enum pg_result read_dsn(const struct pg_settings *s, PQconninfoOption **out, char *error, size_t error_size)
+{
+	if (!s->dsn_file)
+		return parse_dsn(s->dsn ? s->dsn : "", out, error, error_size);
+	struct buf fresh = BUF_INIT;
+	enum pg_result result = PG_RETRY; /* a file that is being replaced */
+	int reason = secret_file_read(s->dsn_file, DSN_BYTES_MAX, &fresh);
+	if (reason)
+		snprintf(error, error_size, "pg.dsn: \"%s\" cannot be read: %s", s->dsn_file, strerror(reason));
+	else
+		result = parse_dsn(buf_slice(&fresh).data, out, error, error_size);
+	secret_release(&fresh);
+	return result;
+}
+
 int pg_check_dsn(const char *dsn, char *error, size_t error_size)
 {
 	PQconninfoOption *given = NULL;
@@ -119,7 +140,7 @@ static PGconn *connect_with(const PQconninfoOption *given, const struct pg_setti
 enum pg_result pg_open(const struct pg_settings *s, struct pg **out, char *error, size_t error_size)
 {
 	PQconninfoOption *given = NULL;
-	enum pg_result result = parse_dsn(s->dsn ? s->dsn : "", &given, error, error_size);
+	enum pg_result result = read_dsn(s, &given, error, error_size);
 	if (result != PG_OK)
 		return result;
 	struct pg *pg = calloc(1, sizeof(*pg));

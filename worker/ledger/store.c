@@ -85,6 +85,7 @@ struct store *store_new(const struct store_settings *settings, size_t index)
 	s->params = pg_params_new();
 	s->pg_settings = (struct pg_settings){
 	        .dsn = settings->dsn,
+	        .dsn_file = settings->dsn_file,
 	        .schema = settings->schema,
 	        .connect_timeout_ms = settings->connect_timeout_ms,
 	        .statement_timeout_ms = settings->statement_timeout_ms,

@@ -49,6 +49,7 @@ void store_board_free(struct store_board *b);
 
 struct store_settings {
 	const char *dsn;
+	const char *dsn_file; /* as in pg.h */
 	const char *schema;
 	int connect_timeout_ms;
 	int statement_timeout_ms;

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { OUTBOX_STOP_MS = 1000 };
+enum { OUTBOX_STOP_MS = 1000, CREDENTIALS_INTERVAL_MS = 1000 };
 
 struct pipeline {
 	const struct options *options;
@@ -30,11 +30,13 @@ struct pipeline {
 	struct pool *pool;
 	struct consumer **consumers;
 	size_t consumer_count;
+	int64_t credentials_due_us;
 };
 
 struct store_settings pipeline_store_settings(const struct options *o, struct store_board *board)
 {
 	return (struct store_settings){.dsn = o->pg_dsn,
+	                               .dsn_file = o->pg_dsn_file,
 	                               .schema = o->pg_schema,
 	                               .connect_timeout_ms = (int)o->pg_connect_timeout_ms,
 	                               .statement_timeout_ms = (int)o->pg_statement_timeout_ms,
@@ -133,6 +135,7 @@ int pipeline_start(const struct options *o, const uint8_t digest_key[16], struct
 	p->board = store_board_new((size_t)o->workers + 1);
 	p->store = pipeline_store_settings(o, p->board);
 	p->gate_settings = (struct gate_settings){.url = o->redis_url,
+	                                          .url_file = o->redis_url_file,
 	                                          .prefix = o->redis_prefix,
 	                                          .timeout_ms = (int)o->redis_timeout_ms,
 	                                          .dedup_ttl_s = o->dedup_ttl_s,
@@ -174,6 +177,11 @@ void pipeline_tend(struct pipeline *p)
 	metric_set(METRIC_DEGRADED_UNREADABLE, unreadable);
 	metric_set(METRIC_DEGRADED_WAITING, waiting);
 	health_set(HEALTH_JOINED, joined);
+	int64_t now = clock_mono_us();
+	if (now >= p->credentials_due_us) {
+		p->credentials_due_us = now + CREDENTIALS_INTERVAL_MS * 1000;
+		kafka_refresh_credentials(&p->options->kafka);
+	}
 	if (share > 0)
 		gate_shared_set_share(p->gate, share > 1 ? 1 : share);
 }
