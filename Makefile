@@ -8,6 +8,12 @@ VERSION := $(shell cat VERSION)
 PACKAGES := rdkafka jansson libpq hiredis libevent_core libevent_extra
 TEST_PACKAGES := check
 
+# rediss://, where hiredis brings it (from 1.0 on); it does not compare names, so OpenSSL is asked to.
+ifeq ($(shell $(PKG_CONFIG) --exists hiredis_ssl libssl && echo yes),yes)
+PACKAGES += hiredis_ssl libssl
+CPPFLAGS += -DHAVE_HIREDIS_SSL
+endif
+
 WARNINGS := -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wundef -Wvla -Wformat=2 -Wimplicit-fallthrough -Werror
 HARDENING := -fstack-protector-strong -fstack-clash-protection -fPIE -D_FORTIFY_SOURCE=2

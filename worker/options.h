@@ -37,6 +37,10 @@
 	X(MILLIS, pg_idle_timeout_ms, "pg.idle_timeout_ms", "10000", 100, 3600000, "ms", "a transaction left idle is ended; keep below the group's session timeout") \
 	X(MILLIS, migrate_lock_timeout_ms, "migrate.lock_timeout_ms", "5000", 1, 3600000, "ms", "how long migrate waits for a lock on a table; batches wait behind it") \
 	X(SECRET, redis_url, "redis.url", "redis://localhost:6379/0", 0, 4096, "", "Redis; empty: no dedup, local limits") \
+	X(TEXT, redis_tls_ca, "redis.tls.ca", "", 0, 4096, "file", "authorities that may vouch for a rediss:// server, PEM; empty: the system's") \
+	X(TEXT, redis_tls_cert, "redis.tls.cert", "", 0, 4096, "file", "certificate that the worker shows to it, PEM; empty: none") \
+	X(TEXT, redis_tls_key, "redis.tls.key", "", 0, 4096, "file", "key of that certificate, PEM, without a passphrase") \
+	X(CHOICE, redis_plain_password, "redis.plain_password", "refuse", 0, 0, "refuse|allow", "a password over redis:// to another machine, in clear") \
 	X(TEXT, redis_prefix, "redis.prefix", "dw:", 0, 64, "", "prefix of all keys") \
 	X(MILLIS, redis_timeout_ms, "redis.timeout_ms", "250", 1, 60000, "ms", "limit for connecting and for one round trip") \
 	X(TEXT, http_listen, "http.listen", "127.0.0.1:9464", 0, 255, "host:port", "metrics and health; port 0 takes a free one; empty: none") \

@@ -69,7 +69,7 @@ static struct redis *connect_aside(void)
 	struct redis_target target;
 	char error[256];
 	ck_assert_int_eq(redis_target_parse(url, &target, error, sizeof(error)), 0);
-	struct redis *r = redis_connect(&target, 5000, error, sizeof(error));
+	struct redis *r = redis_connect(&target, NULL, 5000, error, sizeof(error));
 	ck_assert_msg(r != NULL, "%s", error);
 	return r;
 }
@@ -827,7 +827,7 @@ START_TEST(test_gate__dripping_redis_is_bound_by_the_deadline)
 	int listener = listen_as(&target);
 	pthread_t thread = thread_start("drip", drip, &listener);
 	int64_t begin_us = clock_mono_us();
-	ck_assert_ptr_null(redis_connect(&target, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_ptr_null(redis_connect(&target, NULL, TIMEOUT_MS, error, sizeof(error)));
 	ck_assert_str_eq(error, "timed out");
 	ck_assert_int_ge(clock_mono_us() - begin_us, TIMEOUT_MS * 1000);
 	ck_assert_int_lt(clock_mono_us() - begin_us, 3 * TIMEOUT_MS * 1000);
@@ -865,7 +865,7 @@ START_TEST(test_gate__large_pipeline_reads_while_it_writes)
 	char error[256];
 	int listener = listen_as(&target);
 	pthread_t thread = thread_start("answer", answer_first, &listener);
-	struct redis *r = redis_connect(&target, TIMEOUT_MS, error, sizeof(error));
+	struct redis *r = redis_connect(&target, NULL, TIMEOUT_MS, error, sizeof(error));
 	ck_assert_msg(r != NULL, "%s", error);
 	for (int i = 0; i < COMMANDS; i++)
 		redis_append(r, 2, (const char *[]){"PING", bytes}, (const size_t[]){4, sizeof(bytes)});

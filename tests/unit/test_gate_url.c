@@ -122,21 +122,43 @@ START_TEST(test_gate_url__bounds_each_part)
 }
 END_TEST
 
-START_TEST(test_gate_url__empty_means_without_redis)
-{
-	char error[256];
-	ck_assert_int_eq(gate_check_url("", error, sizeof(error)), 0);
-	ck_assert_int_eq(gate_check_url("redis://h", error, sizeof(error)), 0);
-	ck_assert_int_eq(gate_check_url("h:6379", error, sizeof(error)), -1);
-}
-END_TEST
+/* "" in `says`: fine, or TLS that is not in this build. */
+static const struct {
+	const char *url;
+	struct gate_settings settings;
+	const char *says;
+} check_rows[] = {
+	{"", {0}, ""},
+	{"redis://h", {0}, ""},
+	{"h:6379", {0}, "expected redis://"},
+	{"rediss://h", {0}, ""},
+	{"rediss://:hunter2@h", {.tls = {"/ca", "/cert", "/key"}}, ""},
+	{"rediss://h", {.tls = {.cert = "/cert"}}, "redis.tls.cert and redis.tls.key go together"},
+	{"rediss://h", {.tls = {.cert = "", .key = "/key"}}, "redis.tls.cert and redis.tls.key go together"},
+	{"redis://localhost", {.tls = {.ca = "/ca"}}, "redis.tls.* is for rediss://"},
+	{"redis://localhost", {.tls = {.cert = "/cert", .key = "/key"}}, "redis.tls.* is for rediss://"},
+	{"redis://:hunter2@h", {0}, "redis.plain_password"},
+	{"redis://ana:hunter2@10.0.0.1", {0}, "redis.plain_password"},
+	{"redis://:hunter2@localhost.example", {0}, "redis.plain_password"},
+	{"redis://:hunter2@[fe80::1]", {0}, "redis.plain_password"},
+	{"redis://:hunter2@0.0.0.0", {0}, "redis.plain_password"},
+	{"redis://:hunter2@h", {.plain_password = true}, ""},
+	{"redis://:hunter2@localhost", {0}, ""},
+	{"redis://:hunter2@127.8.9.1:7", {0}, ""},
+	{"redis://:hunter2@[::1]", {0}, ""},
+	{"unix://:hunter2@/s", {0}, ""},
+};
 
-START_TEST(test_gate_url__tls_needs_a_build_with_it)
+START_TEST(test_gate_url__tls_and_passwords_are_judged)
 {
 	char error[256] = "";
-	ck_assert_int_eq(gate_check_url("rediss://h", error, sizeof(error)), redis_can_tls() ? 0 : -1);
-	if (!redis_can_tls())
-		ck_assert_msg(strstr(error, "hiredis") != NULL, "%s", error);
+	const char *says = check_rows[_i].says;
+	bool tls = strncmp(check_rows[_i].url, "rediss://", 9) == 0;
+	if (tls && !says[0] && !redis_can_tls())
+		says = "hiredis";
+	int result = gate_check(&check_rows[_i].settings, check_rows[_i].url, error, sizeof(error));
+	ck_assert_msg(result == (says[0] ? -1 : 0) && strstr(error, says), "%s: %s", check_rows[_i].url, error);
+	ck_assert_ptr_null(strstr(error, "hunter2"));
 }
 END_TEST
 
@@ -147,8 +169,7 @@ int main(void)
 	tcase_add_loop_test(tc, test_gate_url__is_taken_apart, 0, ROWS(good_rows));
 	tcase_add_loop_test(tc, test_gate_url__refuses_without_telling_the_password, 0, ROWS(bad_rows));
 	tcase_add_test(tc, test_gate_url__bounds_each_part);
-	tcase_add_test(tc, test_gate_url__empty_means_without_redis);
-	tcase_add_test(tc, test_gate_url__tls_needs_a_build_with_it);
+	tcase_add_loop_test(tc, test_gate_url__tls_and_passwords_are_judged, 0, ROWS(check_rows));
 	suite_add_tcase(suite, tc);
 	SRunner *runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

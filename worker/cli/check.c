@@ -7,6 +7,7 @@
 #include "worker/ledger/privileges.h"
 #include "worker/observe/http.h"
 #include "worker/pipeline/deferral.h"
+#include "worker/pipeline/pipeline.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -25,30 +26,38 @@ struct report {
 	struct json_writer json; /* inside the array of checks */
 };
 
-static void say(struct report *r, bool ok, const char *name, const char *format, ...)
+enum verdict { FAIL, WARN, OK }; /* only FAIL makes the exit code 1 */
+
+#define say(r, ok, name, ...) tell(r, (ok) ? OK : FAIL, name, __VA_ARGS__)
+#define warn(r, name, ...) tell(r, WARN, name, __VA_ARGS__)
+
+static void tell(struct report *r, enum verdict verdict, const char *name, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
 
-static void say(struct report *r, bool ok, const char *name, const char *format, ...)
+static void tell(struct report *r, enum verdict verdict, const char *name, const char *format, ...)
 {
+	static const char *const words[] = {"fail", "warn", "ok"};
 	char detail[LACKING_MAX];
 	va_list arguments;
 	va_start(arguments, format);
 	vsnprintf(detail, sizeof(detail), format, arguments);
 	va_end(arguments);
 
-	r->failed |= !ok;
+	r->failed |= verdict == FAIL;
 	if (r->as_json) {
 		json_put_open(&r->json, '{');
 		json_put_key(&r->json, "name");
 		json_put_text(&r->json, name);
 		json_put_key(&r->json, "ok");
-		json_put_bool(&r->json, ok);
+		json_put_bool(&r->json, verdict != FAIL);
+		json_put_key(&r->json, "warning");
+		json_put_bool(&r->json, verdict == WARN);
 		json_put_key(&r->json, "detail");
 		json_put_text(&r->json, detail);
 		json_put_close(&r->json, '}');
 		return;
 	}
-	printf("%-4s %s: %s\n", ok ? "ok" : "fail", name, detail);
+	printf("%-4s %s: %s\n", words[verdict], name, detail);
 	fflush(stdout);
 }
 
@@ -63,13 +72,27 @@ static void check_configuration(struct report *r, const struct options *o)
 		say(r, false, "configuration", "%s", error);
 		fits = false;
 	}
-	if (gate_check_url(o->redis_url, error, sizeof(error)) < 0) {
+	const struct gate_settings gate = pipeline_gate_settings(o);
+	if (gate_check(&gate, o->redis_url, error, sizeof(error)) < 0) {
 		say(r, false, "configuration", "%s", error);
 		fits = false;
 	}
 	if (fits)
 		say(r, true, "configuration", "topic %s, group %s, schema %s, consumers %" PRId64 ", workers %" PRId64,
 		    o->kafka_topic, o->kafka_group, o->pg_schema, o->consumers, o->workers);
+}
+
+/* What is allowed, and may not be meant. */
+static void check_tls(struct report *r, const struct options *o)
+{
+	char text[DETAIL_MAX];
+	if (pg_tls_warning(o->pg_dsn, text, sizeof(text)))
+		warn(r, "postgresql tls", "%s", text);
+	struct gate_settings strict = pipeline_gate_settings(o);
+	bool fits = gate_check(&strict, o->redis_url, text, sizeof(text)) == 0;
+	strict.plain_password = false;
+	if (fits && gate_check(&strict, o->redis_url, text, sizeof(text)) < 0)
+		warn(r, "redis tls", "redis.plain_password is allow: the password goes to another machine in clear");
 }
 
 /* ---- Kafka ---- */
@@ -227,13 +250,7 @@ static void check_postgresql(struct report *r, const struct options *o, bool *li
 
 static void check_redis(struct report *r, const struct options *o, bool limits)
 {
-	const struct gate_settings settings = {
-		.url = o->redis_url,
-		.prefix = o->redis_prefix,
-		.timeout_ms = (int)o->redis_timeout_ms,
-		.dedup_ttl_s = o->dedup_ttl_s,
-		.rate_outage = (enum gate_outage_policy)o->rate_on_outage,
-	};
+	const struct gate_settings settings = pipeline_gate_settings(o);
 	char detail[DETAIL_MAX];
 	bool ok = gate_probe(&settings, limits, detail, sizeof(detail)) == 0;
 	say(r, ok, "redis", "%s", detail);
@@ -273,6 +290,7 @@ static int run_check(struct cli *cli)
 	json_put_key(&report.json, "checks");
 	json_put_open(&report.json, '[');
 	check_configuration(&report, o);
+	check_tls(&report, o);
 	check_kafka_library(&report, o);
 	if (!offline) {
 		bool limits = o->rate_partner_per_second > 0;

@@ -272,7 +272,8 @@ static int run_with(struct cli *cli, const struct losses *losses)
 {
 	const struct options *o = cli->options;
 	char error[256], why[512];
-	if (*o->redis_url && gate_check_url(o->redis_url, error, sizeof(error)))
+	const struct gate_settings gate = pipeline_gate_settings(o);
+	if (gate_check(&gate, o->redis_url, error, sizeof(error)))
 		return cli_fail(cli, EXIT_CONFIG, "%s", options_blame(o, error, why, sizeof(why)));
 	metrics_build_label("version", program_version);
 	metrics_build_label("librdkafka", kafka_library_version());

@@ -1,6 +1,7 @@
 #include "worker/gate/gate.h"
 
 #include "common/clock.h"
+#include "common/host.h"
 #include "common/log.h"
 #include "common/secret_file.h"
 #include "common/thread.h"
@@ -13,18 +14,34 @@
 
 enum { URL_BYTES_MAX = 4096 }; /* as the option's */
 
-int gate_check_url(const char *url, char *error, size_t error_size)
+/* What files there are must be for the connection that there is: TLS that somebody believes in is not left out. */
+static const char *judge_tls(const struct gate_settings *s, const struct redis_target *t)
+{
+	if ((redis_tls_file(s->tls.ca) || redis_tls_file(s->tls.cert) || redis_tls_file(s->tls.key)) && !t->tls)
+		return "redis.tls.* is for rediss://, which redis.url is not";
+	if (redis_tls_file(s->tls.cert) != redis_tls_file(s->tls.key))
+		return "redis.tls.cert and redis.tls.key go together";
+	if (!t->tls && t->authenticate && t->port && !s->plain_password && !host_is_local(slice_of(t->host)))
+		return "redis.url: a password would go to another machine in clear; use rediss://, or set "
+		       "redis.plain_password to allow";
+	return NULL;
+}
+
+int gate_check(const struct gate_settings *s, const char *url, char *error, size_t error_size)
 {
 	struct redis_target target;
 	if (url[0] == '\0')
 		return 0;
 	if (redis_target_parse(url, &target, error, error_size) < 0)
 		return -1;
-	if (target.tls && !redis_can_tls()) {
+	const char *wrong = judge_tls(s, &target);
+	bool lacking = target.tls && !redis_can_tls();
+	explicit_bzero(target.password, sizeof(target.password));
+	if (wrong)
+		snprintf(error, error_size, "%s", wrong);
+	else if (lacking)
 		snprintf(error, error_size, "redis.url: rediss:// is not in this build (%s)", redis_library());
-		return -1;
-	}
-	return 0;
+	return wrong || lacking ? -1 : 0;
 }
 
 /* Under the lock. Until it was tried, Redis does not count as down: an idle worker has nothing to complain about. */
@@ -53,7 +70,7 @@ struct gate_shared *gate_shared_new(const struct gate_settings *settings)
 	s->configured = settings->url[0] != '\0';
 	if (s->configured) {
 		char error[256];
-		/* Whoever comes here has called gate_check_url. */
+		/* Whoever comes here has called gate_check. */
 		ENSURE(redis_target_parse(settings->url, &s->target, error, sizeof(error)) == 0);
 	}
 	mutex_init(&s->lock);
@@ -187,7 +204,7 @@ static int read_target(const struct gate_shared *s, struct redis_target *target,
 	int why = secret_file_read(s->settings.url_file, URL_BYTES_MAX, &fresh);
 	if (why)
 		snprintf(reason, reason_size, "redis.url: its file cannot be read: %s", strerror(why));
-	else if (gate_check_url(buf_slice(&fresh).data, reason, reason_size) == 0)
+	else if (gate_check(&s->settings, buf_slice(&fresh).data, reason, reason_size) == 0)
 		result = redis_target_parse(buf_slice(&fresh).data, target, reason, reason_size);
 	secret_release(&fresh);
 	return result;
@@ -199,7 +216,7 @@ static int connect_gate(struct gate *g, bool limits)
 	struct redis_target target;
 	if (read_target(g->shared, &target, g->reason, sizeof(g->reason)) < 0)
 		return -1;
-	g->redis = redis_connect(&target, s->timeout_ms, g->reason, sizeof(g->reason));
+	g->redis = redis_connect(&target, &s->tls, s->timeout_ms, g->reason, sizeof(g->reason));
 	explicit_bzero(target.password, sizeof(target.password));
 	if (!g->redis)
 		return -1;
@@ -333,11 +350,11 @@ int gate_probe(const struct gate_settings *s, bool limits, char *detail, size_t 
 		snprintf(detail, detail_size, "not configured: no dedup, limits by replica");
 		return 0;
 	}
-	if (gate_check_url(s->url, detail, detail_size) < 0 ||
+	if (gate_check(s, s->url, detail, detail_size) < 0 ||
 	    redis_target_parse(s->url, &target, detail, detail_size) < 0)
 		return -1;
 	redis_target_name(&target, name, sizeof(name));
-	struct redis *r = redis_connect(&target, s->timeout_ms, reason, sizeof(reason));
+	struct redis *r = redis_connect(&target, &s->tls, s->timeout_ms, reason, sizeof(reason));
 	int64_t timeout_us = (int64_t)s->timeout_ms * 1000;
 	int result = -1;
 	if (r && judge_info(r, clock_mono_us() + timeout_us, version, sizeof(version), reason, sizeof(reason)) == 0 &&

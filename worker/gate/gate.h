@@ -30,6 +30,7 @@
 #include "common/slice.h"
 #include "schemas/event.h"
 #include "worker/gate/gcra.h"
+#include "worker/gate/redis_target.h"
 #include "worker/ledger/history_epoch.h"
 
 #include <stdbool.h>
@@ -40,6 +41,8 @@ enum gate_outage_policy { GATE_LOCAL, GATE_HOLD };
 struct gate_settings {
 	const char *url;      /* redis://[user:password@]host[:port][/db], rediss:// with TLS built in, unix:///path */
 	const char *url_file; /* read anew for each connection; NULL: `url` counts */
+	struct redis_tls tls;
+	bool plain_password;  /* a password may go to another machine without TLS */
 	const char *prefix;   /* "dw:" */
 	int timeout_ms;       /* connecting and each round trip */
 	int64_t dedup_ttl_s;  /* 0: no dedup */
@@ -47,8 +50,9 @@ struct gate_settings {
 	enum gate_outage_policy rate_outage;
 };
 
-/* Returns: 0; -1 and one line in `error` (the password never in it). */
-must_use int gate_check_url(const char *url, char *error, size_t error_size);
+/* Whether `url`, the settings' or what stands in its file by now, can be used, and safely. "" is fine.
+ * Returns: 0; -1 and one line in `error` (the password never in it). */
+must_use int gate_check(const struct gate_settings *s, const char *url, char *error, size_t error_size);
 
 struct gate_shared; /* local limiters, outage state: one a process */
 struct gate_shared *gate_shared_new(const struct gate_settings *s);

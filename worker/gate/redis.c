@@ -2,13 +2,11 @@
 
 #include "common/buf.h"
 #include "common/clock.h"
+#include "worker/gate/redis_tls.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <hiredis/hiredis.h>
-#ifdef HAVE_HIREDIS_SSL
-#include <hiredis/hiredis_ssl.h>
-#endif
 #if HIREDIS_MAJOR < 1
 #include <hiredis/sds.h>
 #endif
@@ -194,8 +192,11 @@ int redis_receive(struct redis *r, int64_t deadline_us, struct redis_reply *repl
 	ENSURE(r->owed > 0);
 	for (;;) {
 		void *parsed = NULL;
-		if (redisReaderGetReply(r->context->reader, &parsed) != REDIS_OK)
-			return fail(r, r->context->reader->errstr);
+		if (redisReaderGetReply(r->context->reader, &parsed) != REDIS_OK) {
+			snprintf(r->error, sizeof(r->error), "what answers there is no Redis, or speaks TLS: is it the port? (%.100s)",
+			         r->context->reader->errstr);
+			return -1;
+		}
 		if (parsed) {
 			r->owed--;
 			*reply = r->reply;
@@ -251,25 +252,7 @@ bool redis_can_tls(void)
 #endif
 }
 
-/* hiredis checks the certificate's chain against the system's authorities; it has no check of the name. */
-static int start_tls(struct redis *r, const struct redis_target *t)
-{
-#ifdef HAVE_HIREDIS_SSL
-	redisSSLContextError why = REDIS_SSL_CTX_NONE;
-	redisInitOpenSSL();
-	redisSSLContext *tls = redisCreateSSLContext(NULL, NULL, NULL, NULL, t->host, &why);
-	if (!tls)
-		return fail(r, redisSSLContextGetError(why));
-	int result = redisInitiateSSLWithContext(r->context, tls);
-	redisFreeSSLContext(tls);
-	return result == REDIS_OK ? 0 : fail_from_context(r);
-#else
-	(void)t;
-	return fail(r, "rediss:// needs a build with hiredis_ssl");
-#endif
-}
-
-static int open_socket(struct redis *r, const struct redis_target *t, int timeout_ms)
+static int open_socket(struct redis *r, const struct redis_target *t, const struct redis_tls *tls, int timeout_ms)
 {
 	struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = (timeout_ms % 1000) * 1000};
 	r->context = t->port ? redisConnectWithTimeout(t->host, t->port, timeout)
@@ -282,7 +265,7 @@ static int open_socket(struct redis *r, const struct redis_target *t, int timeou
 		/* The handshake blocks; its reads and writes are bounded one by one. */
 		if (redisSetTimeout(r->context, timeout) != REDIS_OK)
 			return fail_from_context(r);
-		if (start_tls(r, t) < 0)
+		if (redis_tls_start(r->context, t, tls, r->error, sizeof(r->error)) < 0)
 			return -1;
 	}
 	if (t->port)
@@ -336,12 +319,13 @@ static int introduce(struct redis *r, const struct redis_target *t, int64_t dead
 	return -1;
 }
 
-struct redis *redis_connect(const struct redis_target *t, int timeout_ms, char *error, size_t error_size)
+struct redis *redis_connect(const struct redis_target *t, const struct redis_tls *tls, int timeout_ms, char *error,
+                            size_t error_size)
 {
 	struct redis *r = calloc(1, sizeof(*r));
 	ENSURE(r);
 	int64_t timeout_us = (int64_t)timeout_ms * 1000;
-	if (open_socket(r, t, timeout_ms) < 0 || introduce(r, t, clock_mono_us() + timeout_us) < 0) {
+	if (open_socket(r, t, tls, timeout_ms) < 0 || introduce(r, t, clock_mono_us() + timeout_us) < 0) {
 		snprintf(error, error_size, "%s", r->error);
 		redis_close(r);
 		return NULL;

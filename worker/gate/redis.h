@@ -1,7 +1,7 @@
 /*
  * One connection to Redis with a deadline on everything; redis.c is the only file that includes hiredis.
  *
- *     struct redis *r = redis_connect(&target, timeout_ms, error, sizeof(error));
+ *     struct redis *r = redis_connect(&target, &tls, timeout_ms, error, sizeof(error));
  *     redis_append(r, argc, argv, lengths); ...   // commands gather in memory
  *     if (redis_send(r, deadline_us) == 0)        // all written; replies may stay unread
  *         while (redis_owed(r) > 0 && redis_receive(r, deadline_us, &reply) == 0)
@@ -52,8 +52,9 @@ const char *redis_library(void);
 bool redis_can_tls(void);
 
 /* Connects, authenticates, selects the database. Only the name's resolution is not bound by `timeout_ms`.
- * Returns: NULL and one line in `error`, without user and password. */
-must_use struct redis *redis_connect(const struct redis_target *t, int timeout_ms, char *error, size_t error_size);
+ * `tls`: of a target with TLS. Returns: NULL and one line in `error`, without user and password. */
+must_use struct redis *redis_connect(const struct redis_target *t, const struct redis_tls *tls, int timeout_ms,
+                                     char *error, size_t error_size);
 void redis_close(struct redis *r); /* NULL is fine */
 
 /* False when the other side has closed: costs one poll(2) that does not wait. */

@@ -25,6 +25,18 @@ struct redis_target {
 	char password[1024]; /* managed services hand out signed tokens */
 };
 
+/* Files of rediss://; NULL or "" where there is none. */
+struct redis_tls {
+	const char *ca;   /* none: the system's authorities */
+	const char *cert; /* shown to the server, with `key` */
+	const char *key;
+};
+
+static inline bool redis_tls_file(const char *path)
+{
+	return path && path[0];
+}
+
 /* Returns: 0 and *out; -1 and one line in `error`. */
 must_use int redis_target_parse(const char *url, struct redis_target *out, char *error, size_t error_size);
 

@@ -55,6 +55,9 @@ struct pg_settings {
 /* Whether pg_connect could read the connection string, without a connection. Returns: 0; -1 and one line in `error`,
  * without any piece of the string. */
 must_use int pg_check_dsn(const char *dsn, char *error, size_t error_size);
+/* Whether the string lets another machine be talked to in clear, or unproven; then one line in `text`. */
+bool pg_tls_warning(const char *dsn, char *text, size_t size);
+/* Beyond this machine a string without sslmode means require. */
 must_use enum pg_result pg_connect(const struct pg_settings *s, struct pg **out, char *error, size_t error_size);
 void pg_close(struct pg *pg); /* NULL is fine */
 /* The reason of the last result that was not PG_OK: one line, no password. */

@@ -3,6 +3,7 @@
  */
 #include "worker/ledger/pg_internal.h"
 
+#include "common/host.h"
 #include "common/secret_file.h"
 
 #include <ctype.h>
@@ -40,6 +41,45 @@ static void param_default(struct connect_params *p, const PQconninfoOption *give
 		return;
 	}
 	/* A keyword that this libpq does not know (tcp_user_timeout before 12) is left out. */
+}
+
+/* What counts for a keyword: the connection string, then libpq's environment; NULL: neither. */
+static const char *value_of(const PQconninfoOption *given, const char *name)
+{
+	for (const PQconninfoOption *o = given; o->keyword; o++) {
+		if (strcmp(o->keyword, name) == 0)
+			return o->val || !o->envvar ? o->val : getenv(o->envvar);
+	}
+	return NULL;
+}
+
+/* Whether a host of the list is another machine. What a service file says is not known here. */
+static bool leaves_machine(const PQconninfoOption *given)
+{
+	const char *hosts = value_of(given, "hostaddr");
+	if (!hosts || !hosts[0])
+		hosts = value_of(given, "host");
+	while (hosts && hosts[0]) {
+		size_t len = strcspn(hosts, ",");
+		if (len > 0 && !host_is_local((struct slice){hosts, len}))
+			return true;
+		hosts += len + (hosts[len] == ',');
+	}
+	return false;
+}
+
+bool pg_tls_warning(const char *dsn, char *text, size_t size)
+{
+	PQconninfoOption *given = PQconninfoParse(dsn, NULL);
+	const char *mode = given ? value_of(given, "sslmode") : NULL;
+	bool weak = given && leaves_machine(given) && (!mode || strncmp(mode, "verify-", 7) != 0);
+	if (weak && mode && strcmp(mode, "require") != 0)
+		snprintf(text, size, "pg.dsn has sslmode=%s: passwords and events may go to another machine in clear", mode);
+	else if (weak)
+		snprintf(text, size, "pg.dsn has %ssslmode=require: encrypted, but whoever answers is believed; verify-full"
+		         " with sslrootcert compares", mode ? "" : "no sslmode, which beyond this machine means ");
+	PQconninfoFree(given);
+	return weak;
 }
 
 /* An unescaped '@', '/' or ':' in a URI's password makes its rest a host or a port, which error texts then show. */
@@ -128,6 +168,9 @@ static PGconn *connect_with(const PQconninfoOption *given, const struct pg_setti
 	param_default(&p, given, "fallback_application_name", "delivery-worker");
 	/* Else each attempt looks for Kerberos tickets first: files, locks and 0.5 MB. Kerberos can still authenticate. */
 	param_default(&p, given, "gssencmode", "disable");
+	/* libpq's own default is `prefer`: in clear, to whoever says that it has no TLS. */
+	if (leaves_machine(given) && !value_of(given, "service"))
+		param_default(&p, given, "sslmode", "require");
 	param_default(&p, given, "tcp_user_timeout", PG_PEER_LOST_MS);
 	param_default(&p, given, "keepalives_idle", PG_KEEPALIVE_IDLE_S);
 	param_default(&p, given, "keepalives_interval", PG_KEEPALIVE_INTERVAL_S);
@@ -135,6 +178,22 @@ static PGconn *connect_with(const PQconninfoOption *given, const struct pg_setti
 	PGconn *connection = PQconnectdbParams(p.names, p.values, 0);
 	ENSURE(connection);
 	return connection;
+}
+
+/* One line, and what libpq's words mean where they name no cause. */
+static void explain_failure(const char *text, char *error, size_t error_size)
+{
+	static const char *const meanings[][2] = {
+		{"expected authentication request from server", "what answers there is no PostgreSQL: is it the port?"},
+		{"invalid response to SSL negotiation", "what answers there is no PostgreSQL: is it the port?"},
+		{"SSL was required", "beyond this machine pg.dsn without sslmode means require; sslmode=disable sends in clear"},
+	};
+	pg_one_line(error, error_size, text);
+	for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++) {
+		size_t len = strlen(error);
+		if (strstr(text, meanings[i][0]))
+			snprintf(error + len, error_size - len, " (%s)", meanings[i][1]);
+	}
 }
 
 enum pg_result pg_open(const struct pg_settings *s, struct pg **out, char *error, size_t error_size)
@@ -162,7 +221,7 @@ enum pg_result pg_open(const struct pg_settings *s, struct pg **out, char *error
 	}
 	result = PG_RETRY;
 failed:
-	pg_one_line(error, error_size, PQerrorMessage(pg->connection));
+	explain_failure(PQerrorMessage(pg->connection), error, error_size);
 	pg_close(pg);
 	return result;
 }
@@ -206,6 +265,7 @@ enum pg_result pg_result_of_connect_error(const char *text)
 		"is not permitted to log in",     /* 28000 */
 		"permission denied for database", /* 42501 */
 		"authentication failed for user", /* 28000: peer, ident, certificate, LDAP */
+		"SSL was required",               /* libpq's own, of a server without */
 	};
 	for (size_t i = 0; i < sizeof(hopeless) / sizeof(hopeless[0]); i++) {
 		if (strstr(text, hopeless[i]))

@@ -45,6 +45,19 @@ struct store_settings pipeline_store_settings(const struct options *o, struct st
 	                               .board = board};
 }
 
+struct gate_settings pipeline_gate_settings(const struct options *o)
+{
+	return (struct gate_settings){.url = o->redis_url,
+	                              .url_file = o->redis_url_file,
+	                              .tls = {o->redis_tls_ca, o->redis_tls_cert, o->redis_tls_key},
+	                              .plain_password = o->redis_plain_password == 1,
+	                              .prefix = o->redis_prefix,
+	                              .timeout_ms = (int)o->redis_timeout_ms,
+	                              .dedup_ttl_s = o->dedup_ttl_s,
+	                              .slot_life_ms = deferral_slot_life_ms(o->rate_defer_ms),
+	                              .rate_outage = o->rate_on_outage == 1 ? GATE_HOLD : GATE_LOCAL};
+}
+
 static void name_worker(struct pipeline *p)
 {
 	char host[100] = "";
@@ -134,13 +147,7 @@ int pipeline_start(const struct options *o, const uint8_t digest_key[16], struct
 	mutex_init(&p->alarm.lock);
 	p->board = store_board_new((size_t)o->workers + 1);
 	p->store = pipeline_store_settings(o, p->board);
-	p->gate_settings = (struct gate_settings){.url = o->redis_url,
-	                                          .url_file = o->redis_url_file,
-	                                          .prefix = o->redis_prefix,
-	                                          .timeout_ms = (int)o->redis_timeout_ms,
-	                                          .dedup_ttl_s = o->dedup_ttl_s,
-	                                          .slot_life_ms = deferral_slot_life_ms(o->rate_defer_ms),
-	                                          .rate_outage = o->rate_on_outage == 1 ? GATE_HOLD : GATE_LOCAL};
+	p->gate_settings = pipeline_gate_settings(o);
 	p->gate = gate_shared_new(&p->gate_settings);
 	p->dispatch = dispatch_new((size_t)o->workers);
 	if (start_outbox(p, error, error_size) || start_keeper(p, error, error_size))

@@ -23,6 +23,8 @@ must_use int pipeline_start(const struct options *options, const uint8_t digest_
 /* The store's settings by the options; `board` may be NULL for a look. */
 struct store_settings pipeline_store_settings(const struct options *options, struct store_board *board);
 
+struct gate_settings pipeline_gate_settings(const struct options *options);
+
 /* To be called a few times a second: sums up what the consumers know for metrics, limits and readiness. */
 void pipeline_tend(struct pipeline *p);
 /* A client's fatal error, or NULL. */
