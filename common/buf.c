@@ -102,3 +102,16 @@ void buf_put_json_string(struct buf *b, struct slice text)
 		buf_append(b, text.data + plain, at - plain);
 	buf_putc(b, '"');
 }
+
+void buf_put_printable(struct buf *b, struct slice text)
+{
+	for (size_t at = 0; at < text.len;) {
+		uint32_t c = 0;
+		size_t bytes = utf8_read(text.data + at, text.len - at, &c);
+		if (bytes == 0 || !utf8_is_printable(c))
+			buf_putc(b, '?');
+		else
+			buf_append(b, text.data + at, bytes);
+		at += bytes ? bytes : 1;
+	}
+}

@@ -36,6 +36,8 @@ void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(pr
 
 /* Appends `text` as a JSON string, quotes included; bytes that are not UTF-8 become U+FFFD. */
 void buf_put_json_string(struct buf *b, struct slice text);
+/* As a terminal may have it: each byte or code point that utf8_is_printable refuses becomes a question mark. */
+void buf_put_printable(struct buf *b, struct slice text);
 
 static inline struct slice buf_slice(const struct buf *b)
 {

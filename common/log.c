@@ -177,7 +177,7 @@ static void put_quoted(struct line *line, struct slice text)
 			put_format(line, "\\%c", (char)c);
 		} else if (c == '\n') {
 			put_text(line, "\\n");
-		} else if (c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029) {
+		} else if (!utf8_is_printable(c)) {
 			put_format(line, "\\u%04x", c);
 		} else {
 			put(line, text.data + at, bytes);

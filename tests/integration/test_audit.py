@@ -252,6 +252,20 @@ class Explain(Ledger):
         self.assertIn("order_conflict", refused)
         self.assertIn(f"copy of {self.scene.topic}[", refused)
 
+    def test_explain__no_publishers_text_speaks_to_the_terminal(self):
+        driver = "d\x1b[2J\nWRONG: nothing\u009b1m\x7f"
+        self.settle([delivered("o-1", 7289, driver_id=driver, reason=driver, source=driver, event_id=driver)])
+        for flags in [[], ["--from-kafka"]]:
+            text = self.scene.command("explain", "o-1", *flags, check=0).stdout
+            self.assertIn("driver           d?[2J?WRONG: nothing?1m? (", text)
+            self.assertEqual([c for c in text if not c.isprintable() and c != "\n"], [])
+            self.assertNotIn("\nWRONG", text)
+        self.assertIn("d?[2J?WRONG: nothing?1m?", text.split("\nevents\n")[1])
+        order = json.loads(self.scene.command("explain", "o-1", "--json", check=0).stdout)
+        self.assertEqual(order["driver_id"], driver)
+        failed = self.scene.command("explain", "o\x1b[2J")
+        self.assertEqual((failed.returncode, failed.stderr), (1, "delivery-worker explain: order o?[2J is not in the ledger\n"))
+
     def test_explain__what_is_wrong_is_1(self):
         self.settle(self.EVENTS)
         for corrupt, said, faulty in [

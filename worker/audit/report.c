@@ -70,8 +70,7 @@ static void make_printable(char *line)
 	for (size_t at = 0; at < len;) {
 		uint32_t c = 0;
 		size_t bytes = utf8_read(line + at, len - at, &c);
-		bool control = c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029;
-		if (bytes == 0 || control) {
+		if (bytes == 0 || !utf8_is_printable(c)) {
 			line[kept++] = '?';
 		} else {
 			memmove(line + kept, line + at, bytes);

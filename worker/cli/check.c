@@ -1,6 +1,7 @@
 #include "worker/cli/cli.h"
 
 #include "common/json_writer.h"
+#include "worker/cli/output.h"
 #include "worker/gate/gate.h"
 #include "worker/kafka/kafka.h"
 #include "worker/ledger/migrate.h"
@@ -57,7 +58,7 @@ static void tell(struct report *r, enum verdict verdict, const char *name, const
 		json_put_close(&r->json, '}');
 		return;
 	}
-	printf("%-4s %s: %s\n", words[verdict], name, detail);
+	output_line("%-4s %s: %s", words[verdict], name, detail);
 	fflush(stdout);
 }
 

@@ -97,7 +97,9 @@ int cli_fail(const struct cli *cli, int code, const char *format, ...)
 	va_start(arguments, format);
 	ENSURE(vasprintf(&message, format, arguments) >= 0);
 	va_end(arguments);
-	buf_printf(&text, "delivery-worker %s: %s\n", cli->command->name, message);
+	buf_printf(&text, "delivery-worker %s: ", cli->command->name);
+	buf_put_printable(&text, slice_of(message)); /* it may quote text that is not ours */
+	buf_putc(&text, '\n');
 	log_text(buf_slice(&text)); /* behind the log's lines, and waited for no longer than they are */
 	buf_release(&text);
 	free(message);

@@ -4,6 +4,7 @@
 #include "worker/audit/ledger_audit.h"
 #include "worker/cli/reason.h"
 #include "worker/cli/ledger_session.h"
+#include "worker/cli/output.h"
 #include "worker/cli/table.h"
 #include "worker/ledger/rules_store.h"
 
@@ -111,22 +112,20 @@ static void line(const char *name, struct slice value, int64_t at_us)
 {
 	char at[TIMESTAMP_TEXT_MAX];
 	if (!slice_present(value)) {
-		printf("  %-16s unknown\n", name);
-		return;
-	}
-	printf("  %-16s %.*s", name, (int)value.len, value.data);
-	if (at_us != TIME_NONE) {
+		output_line("  %-16s unknown", name);
+	} else if (at_us == TIME_NONE) {
+		output_line("  %-16s %.*s", name, (int)value.len, value.data);
+	} else {
 		timestamp_format(at_us, at);
-		printf(" (%s)", at);
+		output_line("  %-16s %.*s (%s)", name, (int)value.len, value.data, at);
 	}
-	putchar('\n');
 }
 
 static void print_facts(const struct order_row *o)
 {
 	const struct order_state *s = &o->state;
 	char text[96];
-	printf("order %.*s\n", (int)o->order_id.len, o->order_id.data);
+	output_line("order %.*s", (int)o->order_id.len, o->order_id.data);
 	line("progress", slice_of(status_label(s->progress, text)), TIME_NONE);
 	line("outcome", slice_of(status_label(order_state_outcome(s), text)), s->outcome.at_us);
 	line("customer", s->customer_id, TIME_NONE);
@@ -137,8 +136,8 @@ static void print_facts(const struct order_row *o)
 	line("refunded", slice_of(text), TIME_NONE);
 	line("driver", s->driver.text, s->driver.at_us);
 	if (slice_present(o->first_topic))
-		printf("  %-16s %.*s[%" PRId64 "]@%" PRId64 "\n", "first record", (int)o->first_topic.len, o->first_topic.data,
-		       o->first_partition, o->first_offset);
+		output_line("  %-16s %.*s[%" PRId64 "]@%" PRId64, "first record", (int)o->first_topic.len, o->first_topic.data,
+		            o->first_partition, o->first_offset);
 	timestamp_format(o->updated_at_us, text);
 	line("updated", slice_of(text), TIME_NONE);
 }
@@ -151,12 +150,13 @@ static void print_terms(const struct order_row *o)
 		return;
 	}
 	timestamp_format(o->terms.outcome_at_us, at);
-	printf("terms recorded for delivered at %s: ", at);
-	if (slice_present(o->terms.rule_id))
-		printf("rule %.*s v%" PRId32, (int)o->terms.rule_id.len, o->terms.rule_id.data, o->terms.rule_version);
+	struct slice rule = o->terms.rule_id;
+	const char *kinds = reason_kinds(o->terms.kinds);
+	if (slice_present(rule))
+		output_line("terms recorded for delivered at %s: rule %.*s v%" PRId32 "; the partner takes part in %s", at,
+		            (int)rule.len, rule.data, o->terms.rule_version, kinds);
 	else
-		fputs("no rule", stdout);
-	printf("; the partner takes part in %s\n", reason_kinds(o->terms.kinds));
+		output_line("terms recorded for delivered at %s: no rule; the partner takes part in %s", at, kinds);
 }
 
 static void print_reasons(const struct explanation *e)
@@ -166,7 +166,8 @@ static void print_reasons(const struct explanation *e)
 		printf("WRONG: %s\n", e->fault);
 		return;
 	}
-	printf("%s\n%s\n", e->points_why.data, e->credit_why.data);
+	output_line("%s", e->points_why.data);
+	output_line("%s", e->credit_why.data);
 	if (!is_posted_as_due(e))
 		printf("WRONG: posted are %" PRId64 " points and a credit of %" PRId64 "\n", o->points, o->order_credit_minor);
 }

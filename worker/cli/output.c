@@ -1,5 +1,6 @@
 #include "worker/cli/output.h"
 
+#include "common/buf.h"
 #include "worker/options.h"
 
 #include <errno.h>
@@ -33,6 +34,34 @@ void output_open(void)
 	stdout = fopencookie(NULL, "w", (cookie_io_functions_t){.write = write_out});
 	ENSURE(stdout != NULL);
 	setvbuf(stdout, NULL, terminal ? _IOLBF : _IOFBF, BUFSIZ);
+}
+
+void output_line_to(FILE *out, const char *before, const char *format, va_list arguments)
+{
+	struct buf raw = BUF_INIT, line = BUF_INIT;
+	va_list again;
+
+	va_copy(again, arguments);
+	int len = vsnprintf(NULL, 0, format, again);
+	va_end(again);
+	ENSURE(len >= 0);
+	vsnprintf(buf_reserve(&raw, (size_t)len), (size_t)len + 1, format, arguments);
+	raw.len = (size_t)len;
+	buf_puts(&line, before);
+	buf_put_printable(&line, buf_slice(&raw));
+	buf_putc(&line, '\n');
+	fwrite(line.data, 1, line.len, out);
+	buf_release(&raw);
+	buf_release(&line);
+}
+
+void output_line(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	output_line_to(stdout, "", format, arguments);
+	va_end(arguments);
 }
 
 int output_close(int code)

@@ -1,7 +1,6 @@
 #include "worker/cli/table.h"
 
 #include "common/ensure.h"
-#include "common/utf8.h"
 
 #include <stdarg.h>
 
@@ -19,21 +18,6 @@ void table_release(struct table *t)
 	t->cell_count = 0;
 }
 
-/* Puts `len` bytes as the terminal may have them. */
-static void put_printable(struct buf *out, const char *text, size_t len)
-{
-	for (size_t at = 0; at < len;) {
-		uint32_t c = 0;
-		size_t bytes = utf8_read(text + at, len - at, &c);
-		bool control = c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029;
-		if (bytes == 0 || control)
-			buf_putc(out, '?');
-		else
-			buf_append(out, text + at, bytes);
-		at += bytes ? bytes : 1;
-	}
-}
-
 void table_cell(struct table *t, const char *format, ...)
 {
 	struct buf raw = BUF_INIT;
@@ -48,7 +32,7 @@ void table_cell(struct table *t, const char *format, ...)
 	vsnprintf(end, (size_t)len + 1, format, arguments);
 	va_end(arguments);
 
-	put_printable(&t->text, raw.data, (size_t)len);
+	buf_put_printable(&t->text, (struct slice){raw.data, (size_t)len});
 	buf_append(&t->text, "", 1);
 	t->cell_count++;
 	buf_release(&raw);
