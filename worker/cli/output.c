@@ -4,8 +4,10 @@
 #include "worker/options.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -36,32 +38,20 @@ void output_open(void)
 	setvbuf(stdout, NULL, terminal ? _IOLBF : _IOFBF, BUFSIZ);
 }
 
-void output_line_to(FILE *out, const char *before, const char *format, va_list arguments)
-{
-	struct buf raw = BUF_INIT, line = BUF_INIT;
-	va_list again;
-
-	va_copy(again, arguments);
-	int len = vsnprintf(NULL, 0, format, again);
-	va_end(again);
-	ENSURE(len >= 0);
-	vsnprintf(buf_reserve(&raw, (size_t)len), (size_t)len + 1, format, arguments);
-	raw.len = (size_t)len;
-	buf_puts(&line, before);
-	buf_put_printable(&line, buf_slice(&raw));
-	buf_putc(&line, '\n');
-	fwrite(line.data, 1, line.len, out);
-	buf_release(&raw);
-	buf_release(&line);
-}
-
 void output_line(const char *format, ...)
 {
+	struct buf line = BUF_INIT;
 	va_list arguments;
+	char *raw;
 
 	va_start(arguments, format);
-	output_line_to(stdout, "", format, arguments);
+	ENSURE(vasprintf(&raw, format, arguments) >= 0);
 	va_end(arguments);
+	buf_put_printable(&line, slice_of(raw));
+	buf_putc(&line, '\n');
+	fwrite(line.data, 1, line.len, stdout);
+	buf_release(&line);
+	free(raw);
 }
 
 int output_close(int code)

@@ -8,16 +8,11 @@
 
 #include "common/ensure.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
 /* Before the first output. */
 void output_open(void);
 
 /* A line of stdout that may hold text which is not ours, as the terminal may have it; the newline is put. */
 void output_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* The same to any stream, behind `before`. */
-void output_line_to(FILE *out, const char *before, const char *format, va_list arguments);
 
 /*
  * Writes what is left. Returns: `code`; EXIT_UNAVAILABLE in place of EXIT_FINE, after saying why, when some of it could

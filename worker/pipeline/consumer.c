@@ -397,7 +397,7 @@ int consumer_start(const struct consumer_settings *s, int index, struct consumer
 	c->settings = *s;
 	c->index = index;
 	atomic_store(&c->waiting_since_us, INT64_MAX);
-	c->alarm_seen = atomic_load(&s->alarm->raised);
+	c->alarm_seen = history_alarm_raised(s->alarm);
 	const char *topics[] = {s->topic, s->deferred_topic};
 	if (kafka_consumer_open(s->kafka, topics, 2, &c->kafka, error, error_size)) {
 		free(c);

@@ -58,7 +58,7 @@ struct consumer {
 	struct letter_news letter_news;
 	struct record_list letters;    /* dead letters of this turn, for the outbox */
 	struct leaving leaving;
-	unsigned alarm_seen;
+	uint64_t alarm_seen;
 	bool stopping;
 	bool pressed;                  /* intake is paused: the budget is spent */
 	bool commit_under_way;

@@ -260,16 +260,17 @@ void rebalance_restart(struct consumer *c, struct partition *p, int64_t ask_agai
 
 void rebalance_alarm(struct consumer *c, int64_t now_us)
 {
-	unsigned raised = atomic_load(&c->settings.alarm->raised);
+	struct history_alarm *alarm = c->settings.alarm;
+	uint64_t raised = history_alarm_raised(alarm);
 	if (raised == c->alarm_seen)
 		return;
-	c->alarm_seen = raised;
-	struct history_epoch lost = history_alarm_epoch(c->settings.alarm);
 	for (size_t i = 0; i < c->partition_count; i++) {
 		struct partition *p = c->partitions[i];
-		if ((partition_is_reading(p) || p->state == PARTITION_PROVING) && history_epoch_equal(&p->history, &lost))
+		bool begun = partition_is_reading(p) || p->state == PARTITION_PROVING;
+		if (begun && history_alarm_ends(alarm, c->alarm_seen, &p->history))
 			rebalance_restart(c, p, now_us);
 	}
+	c->alarm_seen = raised;
 }
 
 /* ---- leaving ---- */
