@@ -411,6 +411,19 @@ class LimitsTest(unittest.TestCase):
             ("out_of_range", "timestamp"))
         self.assertEqual(letter.header("dw_source_offset"), "3")
 
+    def test_limits__rules_that_did_not_change_are_not_read_again(self):
+        scene = self.scene(**{"rules.poll_ms": 100})
+        scans = "SELECT seq_scan + idx_scan FROM pg_stat_user_tables WHERE relname = '{}'"
+        with scene.worker() as worker:
+            self.wait_rules(worker)
+            before = {name: int(scene.psql(scans.format(name))[0][0]) for name in ("history", "rules", "partners")}
+            # The server's statistics are a second late: these are of many looks, of which the first may have read.
+            wait_until(lambda: int(scene.psql(scans.format("history"))[0][0]) > before["history"] + 40, 30, worker.log)
+            for name in ("rules", "partners"):
+                self.assertLessEqual(int(scene.psql(scans.format(name))[0][0]) - before[name], 2, name)
+            scene.apply_rules({"rules": [{**BASE_RULES["rules"][0], "points": 3}]})
+            wait_until(lambda: 'msg="rules loaded" revision=2' in worker.log(10000), 30, worker.log)
+
 
 if __name__ == "__main__":
     unittest.main()

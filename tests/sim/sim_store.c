@@ -644,6 +644,16 @@ enum store_result store_commit(struct store *s, const struct store_write *writes
 
 /* ---- rules ---- */
 
+enum store_result store_rules_state(struct store *s, struct rules_state *out)
+{
+	enum store_result r = session(s, true);
+	if (r != STORE_OK)
+		return r;
+	*out = (struct rules_state){db.rules_revision, db.epoch};
+	session_end(s);
+	return STORE_OK;
+}
+
 enum store_result store_load_rules(struct store *s, struct rules **out)
 {
 	enum store_result r = session(s, true);

@@ -298,6 +298,25 @@ void store_session_end(struct store *s, bool unverified)
 
 /* ---- the rest ---- */
 
+enum store_result store_rules_state(struct store *s, struct rules_state *out)
+{
+	bool unverified;
+	enum store_result r = store_session_any(s, &unverified);
+	if (r != STORE_OK)
+		return r;
+	struct pg_rows *rows = NULL;
+	r = store_run(s, "SELECT rules_revision, epoch FROM history", &rows);
+	store_session_end(s, unverified);
+	if (r != STORE_OK)
+		return r;
+	if (pg_rows_count(rows) == 1)
+		*out = (struct rules_state){pg_integer(rows, 0, 0), store_epoch_of(pg_text(rows, 0, 1))};
+	else
+		r = store_no_history(s);
+	pg_rows_free(rows);
+	return r;
+}
+
 enum store_result store_load_rules(struct store *s, struct rules **out)
 {
 	bool unverified;

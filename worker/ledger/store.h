@@ -99,6 +99,20 @@ struct store_write {
 must_use enum store_result store_commit(struct store *s, const struct store_write *writes, size_t count);
 void store_rollback(struct store *s);
 
+/* Which rules are in force: a revision comes again after a restore, in another history. */
+struct rules_state {
+	int64_t revision;
+	struct history_epoch epoch;
+};
+
+static inline bool rules_state_equal(const struct rules_state *a, const struct rules_state *b)
+{
+	return a->revision == b->revision && history_epoch_equal(&a->epoch, &b->epoch);
+}
+
+/* Of whatever history. A set that is loaded afterwards may be newer already. Not inside a batch. */
+must_use enum store_result store_rules_state(struct store *s, struct rules_state *out);
+
 /* All rules, as a sealed set, of whatever history: an assignment needs them before it can draw an epoch. Not inside a
  * batch. */
 must_use enum store_result store_load_rules(struct store *s, struct rules **out);

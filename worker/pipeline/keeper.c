@@ -57,6 +57,7 @@ struct keeper {
 	/* The thread's own. */
 	struct heart *heart;
 	struct store *store;
+	struct rules_state rules_state; /* of `rules` */
 	struct kafka_admin *admin;
 	struct history_epoch history;
 	bool history_known;
@@ -224,13 +225,22 @@ static size_t ask_kafka(struct keeper *k, struct keeper_job *job, struct kafka_c
 	return count;
 }
 
+/* Where they are others than those that are known. */
 static void load_rules(struct keeper *k)
 {
 	struct rules *fresh = NULL;
-	enum store_result r = store_load_rules(k->store, &fresh);
+	struct rules_state state;
+	enum store_result r = store_rules_state(k->store, &state);
+	if (r == STORE_OK && k->rules && rules_state_equal(&state, &k->rules_state)) {
+		note(k, ASK_RULES, r);
+		return;
+	}
+	if (r == STORE_OK)
+		r = store_load_rules(k->store, &fresh);
 	note(k, ASK_RULES, r);
 	if (r != STORE_OK)
 		return;
+	k->rules_state = state;
 	mutex_lock(&k->lock);
 	struct rules *old = k->rules;
 	k->rules = fresh;
