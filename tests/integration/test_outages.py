@@ -232,6 +232,25 @@ class OutagesTest(unittest.TestCase):
             for worker in workers:
                 worker.wait_ready(40)
 
+    def test_outages__a_quota_is_none(self):
+        """Throttled, a broker answers late: that is said of it, and not that it is away."""
+        client = f"throttled-{shared().number()}"
+        scene = self.scene(**{"kafka.client.id": client})
+        kafka = scene.stack.kafka
+        load = Load(scene)
+        with scene.worker() as worker:
+            worker.wait_ready()
+            kafka.set_quota(client, ("--add-config", "consumer_byte_rate=6500"))
+            load.send(300)
+            worker.wait_until(lambda m: m.value("degraded", what="kafka_quota") == 1, 60, "the quota to be seen")
+            with Vitals(worker) as vitals:
+                load.send(50)  # looked at by the lag's own connection, which is then throttled, too
+                scene.wait_settled(worker)
+            self.assertEqual((vitals.down, vitals.ready), (set(), {200}), worker.log())
+            kafka.set_quota(client, ("--delete-config", "consumer_byte_rate"))
+            worker.wait_logged("kafka throttles this client no more", 60)
+            self.wait_recovered(scene, worker, load)
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -128,6 +128,16 @@ class _Tools:
         return done.stdout
 
 
+    def set_quota(self, client, change):
+        """`change`: as the broker's own configuration command has it, "--add-config", "request_percentage=1"."""
+        done = subprocess.run(
+            self._java(TOOL_MEMORY, "kafka.admin.ConfigCommand", "--bootstrap-server", self.brokers, "--alter",
+                *change, "--entity-type", "clients", "--entity-name", client),
+            capture_output=True, text=True)
+        if done.returncode:
+            raise StackError(f"configuration command: {done.stderr or done.stdout}")
+
+
 class ApacheKafka(_Tools, Server):
     LABEL = f"Apache Kafka {VERSION}, one node"
 

@@ -216,6 +216,15 @@ enum kafka_answer {
 	KAFKA_DAMAGED = -5,     /* of kafka_admin_read: what is at *next can't be read (a checksum, a compression) */
 };
 
+/* ---- quotas (kafka_throttle.c) ---- */
+
+/* A broker has said to one of our handles that it throttles it for that long. Thread: any. */
+void kafka_note_throttle(int64_t now_ms, int throttle_ms);
+/* Whether one does, or did until a moment ago: what is not answered then is late. Thread: any. */
+bool kafka_is_throttled(int64_t now_ms);
+
+/* ---- questions ---- */
+
 struct kafka_admin;
 
 must_use int kafka_admin_open(const struct kafka_settings *s, struct kafka_admin **out, char *error, size_t error_size);

@@ -268,10 +268,17 @@ static int fill(rd_kafka_conf_t *conf, const struct kafka_settings *s, enum kafk
 	return set(conf, "bootstrap.servers", s->brokers, error, error_size);
 }
 
+static void on_throttle(rd_kafka_t *rk, const char *broker, int32_t broker_id, int throttle_ms, void *opaque)
+{
+	(void)rk, (void)broker, (void)broker_id, (void)opaque; /* the signature is librdkafka's */
+	kafka_note_throttle(clock_mono_ms(), throttle_ms);
+}
+
 rd_kafka_conf_t *kafka_conf_new(const struct kafka_settings *s, enum kafka_side side, char *error, size_t error_size)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	rd_kafka_conf_set_log_cb(conf, log_line);
+	rd_kafka_conf_set_throttle_cb(conf, on_throttle);
 	if (fill(conf, s, side, error, error_size) == 0)
 		return conf;
 	rd_kafka_conf_destroy(conf);

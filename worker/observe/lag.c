@@ -238,14 +238,17 @@ static void run_round(struct lag_row *cursor, size_t count)
 	int silent = 0;
 	bool any_silent = false;
 
-	if (count == 0 && kafka_admin_partition_count(self.admin, self.topic, WATERMARKS_TIMEOUT_MS) == KAFKA_UNAVAILABLE) {
+	if (count == 0 &&
+	    kafka_admin_partition_count(self.admin, self.topic, WATERMARKS_TIMEOUT_MS) == KAFKA_UNAVAILABLE &&
+	    !kafka_is_throttled(clock_mono_ms())) {
 		any_silent = true;
 		note_silence(self.topic, -1);
 	}
 	for (size_t i = 0; i < count && silent < SILENT_MAX && step(cursor); i++) {
 		enum kafka_answer answer = ask(cursor->topic, cursor->partition, cursor->lag.position.next);
 		silent = answer == KAFKA_UNAVAILABLE ? silent + 1 : 0;
-		if (answer == KAFKA_OK)
+		/* A quota makes answers late, and tells so: the broker is there. */
+		if (answer == KAFKA_OK || (answer == KAFKA_UNAVAILABLE && kafka_is_throttled(clock_mono_ms())))
 			continue;
 		any_silent = true;
 		note_silence(cursor->topic, cursor->partition);

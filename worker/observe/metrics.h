@@ -65,6 +65,7 @@ void metrics_read_tally(struct tally *sum);
 	X(DEGRADED_UNREADABLE, "degraded", "gauge", "what=\"unreadable\"", "1 while the worker runs with less than it is set up for.") \
 	X(DEGRADED_WAITING, "degraded", "gauge", "what=\"waiting\"", "1 while the worker runs with less than it is set up for.") \
 	X(DEGRADED_UNKNOWN_CODES, "degraded", "gauge", "what=\"unknown_codes\"", "1 while the worker runs with less than it is set up for.") \
+	X(DEGRADED_KAFKA_QUOTA, "degraded", "gauge", "what=\"kafka_quota\"", "1 while the worker runs with less than it is set up for.") \
 	X(ASSIGNED_PARTITIONS, "assigned_partitions", "gauge", "", "Partitions assigned to this worker.") \
 	X(IN_FLIGHT_BYTES, "in_flight_bytes", "gauge", "", "Bytes of records in flight.") \
 	X(PG_COMMITTED, "pg_transactions_total", "counter", "result=\"committed\"", "Batch transactions by result.") \

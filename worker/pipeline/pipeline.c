@@ -31,6 +31,7 @@ struct pipeline {
 	struct consumer **consumers;
 	size_t consumer_count;
 	int64_t credentials_due_us;
+	bool throttled; /* and said so */
 };
 
 struct store_settings pipeline_store_settings(const struct options *o, struct store_board *board)
@@ -160,6 +161,20 @@ int pipeline_start(const struct options *o, const uint8_t digest_key[16], struct
 	return 0;
 }
 
+/* Says once that a quota slows the worker down, and once that it does no more. */
+static void note_quota(struct pipeline *p)
+{
+	bool throttled = kafka_is_throttled(clock_mono_ms());
+	if (throttled == p->throttled)
+		return;
+	p->throttled = throttled;
+	metric_set(METRIC_DEGRADED_KAFKA_QUOTA, throttled);
+	if (throttled)
+		LOG(LOG_WARN, "kafka throttles this client: a quota is used up");
+	else
+		LOG(LOG_INFO, "kafka throttles this client no more");
+}
+
 void pipeline_tend(struct pipeline *p)
 {
 	double share = 0;
@@ -179,6 +194,7 @@ void pipeline_tend(struct pipeline *p)
 	pool_tend(p->pool);
 	int64_t age_us = oldest_us == INT64_MAX ? 0 : clock_wall_us() - oldest_us;
 	metric_set(METRIC_DEFERRED_OLDEST_AGE, age_us > 0 ? age_us / 1000000 : 0);
+	note_quota(p);
 	metric_set(METRIC_ASSIGNED_PARTITIONS, assigned);
 	metric_set(METRIC_DEGRADED_OFFSET_LOST, lost);
 	metric_set(METRIC_DEGRADED_UNREADABLE, unreadable);
