@@ -6,15 +6,15 @@ from stack import Scene, shared
 from stack.events import BASE_RULES
 
 PARTITIONS = 6
-RECORDS = 90_000  # several times what the consumer's queue holds, from each partition
+RECORDS = 90_000  # more than the consumer's queue holds, from each partition
 
 
 class BacklogTest(unittest.TestCase):
-    def test_backlog__partitions_are_read_side_by_side(self):
+    def read_side_by_side(self, **producer):
         scene = Scene(shared(), partitions=PARTITIONS)
         scene.apply_rules(BASE_RULES)
         scene.command("produce", "--generate", str(RECORDS), "--delivered-only",
-            options={"kafka.producer.compression.codec": "lz4"}, check=0)
+            options={f"kafka.producer.{name}": value for name, value in producer.items()}, check=0)
         with scene.worker() as worker:
             worker.wait_until(lambda m: m.value("records_settled_total", outcome="credited") == RECORDS, 60,
                 "all credited")
@@ -28,6 +28,13 @@ class BacklogTest(unittest.TestCase):
         self.assertEqual([int(partition) for partition, _ in shares], list(range(PARTITIONS)))
         for partition, share in shares:
             self.assertGreater(float(share), 0.6, f"partition {partition} was read before others: {shares}")
+
+    def test_backlog__partitions_are_read_side_by_side(self):
+        self.read_side_by_side(**{"compression.codec": "lz4"})
+
+    def test_backlog__of_batches_that_fill_an_answer_too(self):
+        """Of 1 MB, and 200 KB as they come: more than is asked for of a partition beside others."""
+        self.read_side_by_side(**{"compression.codec": "lz4", "batch.size": "1000000", "linger.ms": "1000"})
 
 
 if __name__ == "__main__":

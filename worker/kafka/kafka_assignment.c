@@ -85,12 +85,12 @@ static bool is_to_remove(const struct slot *s)
 
 static bool is_to_hold(const struct slot *s)
 {
-	return s->fetching && s->paused && !s->held;
+	return s->fetching && (s->paused || s->waiting) && !s->held;
 }
 
 static bool is_to_let_go(const struct slot *s)
 {
-	return s->held && !s->paused;
+	return s->held && !s->paused && !s->waiting;
 }
 
 static void set_fetching(struct slot *s, bool fetching)

@@ -36,6 +36,10 @@ struct slot {
 	bool fetching;    /* in librdkafka's assignment */
 	bool restart;     /* fetching, but to be taken out and in again at `position` */
 	bool paused;      /* by the worker, while wanted */
+	bool waiting;     /* for others, as kafka_pace.c has it, which has these three, too: */
+	bool at_end;      /* no record was returned since it was read to its end */
+	bool silent;      /* others waited for it, and no record came */
+	int64_t bytes;    /* returned of it, since it began where others were */
 	bool held;        /* paused in librdkafka, where a pause outlives the assignment */
 	int revocations;  /* that the callback saw and the worker did not release: 2 when events queue up */
 	int64_t position; /* of the next record to return, while wanted */

@@ -7,6 +7,7 @@
  * what is below the position is a repeat and is dropped.
  */
 #include "worker/kafka/kafka_assignment.h"
+#include "worker/kafka/kafka_pace.h"
 #include "worker/kafka/kafka_pending.h"
 
 #include "common/clock.h"
@@ -27,6 +28,7 @@ enum {
 struct kafka_consumer {
 	rd_kafka_t *rk;
 	struct assignment assignment;
+	struct pace pace;
 	struct pending_queue rebalances;
 	struct pending_queue answers; /* to commits, and troubles; poll takes each before it asks for the next */
 	struct pending *current;      /* what the last poll returned, if it came from a queue */
@@ -49,6 +51,7 @@ static void forget(struct slot *s)
 {
 	s->wanted = false;
 	s->paused = false;
+	s->waiting = false;
 	s->restart = false;
 }
 
@@ -315,20 +318,28 @@ static void unreadable(struct kafka_consumer *c, struct slot *s, const char *top
  */
 static void wake_fetcher(struct kafka_consumer *c)
 {
-	c->records_taken = 0;
-	c->bytes_taken = 0;
 	rd_kafka_error_t *error = rd_kafka_sasl_set_credentials(c->rk, c->sasl_username, c->sasl_password);
 	if (error)
 		rd_kafka_error_destroy(error); /* it sleeps on, for its second */
 }
 
-static void count_taken(struct kafka_consumer *c, size_t value_bytes)
+static void keep_pace(struct kafka_consumer *c)
 {
-	if (rd_kafka_version() >= QUEUE_BACKOFF_FROM)
-		return;
+	if (pace_look(&c->pace, &c->assignment))
+		assignment_reconcile(&c->assignment, false);
+}
+
+static void count_taken(struct kafka_consumer *c, struct slot *s, size_t value_bytes)
+{
+	pace_record(&c->pace, s, value_bytes);
 	c->records_taken++;
 	c->bytes_taken += value_bytes;
-	if (c->records_taken >= WAKE_EVERY_RECORDS || c->bytes_taken >= WAKE_EVERY_BYTES)
+	if (c->records_taken < WAKE_EVERY_RECORDS && c->bytes_taken < WAKE_EVERY_BYTES)
+		return;
+	keep_pace(c);
+	c->records_taken = 0;
+	c->bytes_taken = 0;
+	if (rd_kafka_version() < QUEUE_BACKOFF_FROM)
 		wake_fetcher(c);
 }
 
@@ -343,21 +354,23 @@ static bool deliver_message(struct kafka_consumer *c, const rd_kafka_message_t *
 	case RD_KAFKA_RESP_ERR_NO_ERROR:
 		if (!s)
 			return false;
-		if (s->paused) {
+		if (s->paused || s->waiting) {
 			s->restart = true; /* stale-fetch excludes it; should it come all the same, it is read again */
 			return false;
 		}
 		event->kind = KAFKA_RECORD;
 		event->record = kafka_record_of(m, topic, &c->headers, &c->header_capacity);
 		s->position = m->offset + 1;
-		count_taken(c, m->len);
+		count_taken(c, s, m->len);
 		return true;
 	case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-		if (!s || s->paused)
+		if (!s || s->paused || s->waiting)
 			return false;
 		event->kind = KAFKA_END;
 		event->end = (struct kafka_partition){topic, m->partition, m->offset};
 		s->position = m->offset;
+		s->at_end = true;
+		keep_pace(c);
 		return true;
 	case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
 		if (!s)
@@ -425,8 +438,13 @@ void kafka_consumer_poll(struct kafka_consumer *c, int timeout_ms, struct kafka_
 		event->partition_count = 0;
 		event->commit_error = NULL;
 		event->error[0] = '\0';
-		if (deliver_fatal(c, event) || deliver_pending(c, event) || (deadline_ms >= 0 && left_ms <= 0))
+		if (deliver_fatal(c, event) || deliver_pending(c, event))
 			return;
+		if (deadline_ms >= 0 && left_ms <= 0) {
+			if (pace_silence(&c->pace, &c->assignment))
+				assignment_reconcile(&c->assignment, false);
+			return;
+		}
 		c->message = rd_kafka_consumer_poll(c->rk, (int)left_ms);
 		if (c->message && deliver_message(c, c->message, event))
 			return;
@@ -455,6 +473,7 @@ void kafka_consumer_start(struct kafka_consumer *c, const struct kafka_partition
 		s->wanted = true;
 		s->restart = s->fetching;
 		s->position = partitions[i].offset;
+		pace_begin(&c->pace, s);
 	}
 	assignment_reconcile(&c->assignment, false);
 }

@@ -36,7 +36,8 @@ struct fixed {
  * for. That order begins anew whenever the queue was full (librdkafka#1854), so whoever finds no room in an answer
  * gets nothing until those before it are read to their end: a backlog's last partition would stand still for all of
  * that time. With a 32nd part of FETCH_BYTES each, 32 partitions of a broker are read side by side, as long as the
- * publishers' batches, compressed, are no larger: a larger one is sent for the first partition of an answer only.
+ * publishers' batches, compressed, are no larger: a larger one is sent for the first partition of an answer only. Of those
+ * kafka_pace.c keeps partitions side by side, at the price of fetching some of it twice.
  *
  * A batch is inflated as a whole, to whatever its publisher packed into it: Kafka's own consumer has no limit for that, nor
  * has librdkafka but for zstd, where receive.message.max.bytes is one; and as it tries buffers that grow threefold when
