@@ -5,6 +5,7 @@
 #include "worker/config/loader.h"
 #include "worker/config/option_row.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +112,7 @@ static int check_properties(struct loader *l)
 		struct kafka_settings one = o->kafka;
 		one.properties = &o->kafka.properties[i];
 		one.property_count = 1;
+		one.property_files = NULL;
 		if (kafka_settings_check(&one, reason, sizeof(reason)) == 0)
 			continue;
 		struct buf key = BUF_INIT, hint = BUF_INIT;
@@ -125,6 +127,15 @@ static int check_properties(struct loader *l)
 		buf_release(&hint);
 	}
 	return code ? code : loader_fail(l, EXIT_CONFIG, "%s", together);
+}
+
+static bool has_property(const struct kafka_settings *s, const char *name)
+{
+	for (size_t i = 0; i < s->property_count; i++) {
+		if (strcmp(s->properties[i].name, name) == 0)
+			return true;
+	}
+	return false;
 }
 
 /* What no row can say: names with a form, options that must agree, properties that librdkafka must know. */
@@ -147,7 +158,11 @@ static int check_meaning(struct loader *l)
 		.properties = l->properties.items,
 		.property_count = l->properties.count,
 		.property_files = l->properties.files,
+		.cooperative = o->kafka_assignor == 1,
 	};
+	if (o->consumers > 1 && has_property(&o->kafka, "group.instance.id"))
+		code = loader_fail(l, EXIT_CONFIG, "kafka.group.instance.id: needs consumers = 1, not %" PRId64
+				   ": members of one name put each other out of the group", o->consumers);
 	int properties_code = check_properties(l);
 	return code ? code : properties_code;
 }

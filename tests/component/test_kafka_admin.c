@@ -226,6 +226,19 @@ START_TEST(test_kafka_settings__properties_are_checked)
 		{"transactional.id", "x", false, "can't be set"},
 		{"bootstrap.servers", "x", false, "kafka.brokers"},
 		{"group.id", "x", false, "kafka.group"},
+		{"partition.assignment.strategy", "range", false, "kafka.assignor"},
+		{"delivery.report.only.error", "true", false, "reported"},
+		{"group.protocol.type", "x", false, "consumer"},
+		{"enabled_events", "255", false, "delivery reports"},
+		{"log.queue", "true", false, "nobody"},
+		{"topic.blacklist", "x", false, "never be read"},
+		{"offset.store.method", "file", false, "can't be set"},
+		{"offset.store.path", ".", false, "can't be set"},
+		{"api.version.request", "false", false, "headers"},
+		{"api.version.fallback.ms", "1", false, "headers"},
+		{"broker.version.fallback", "0.9.0", false, "headers"},
+		{"group.instance.id", "x", true, NULL},
+		{"retries", "0", true, NULL},
 	};
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct kafka_property p = {KAFKA_BOTH, rows[i].name, rows[i].value};
@@ -235,6 +248,21 @@ START_TEST(test_kafka_settings__properties_are_checked)
 		ck_assert_msg((result == 0) == rows[i].fine, "%s=%s: %s", rows[i].name, rows[i].value, error);
 		ck_assert_msg(rows[i].fine || strstr(error, rows[i].name), "not named: %s: %s", rows[i].name, error);
 		ck_assert_msg(!rows[i].told || strstr(error, rows[i].told), "%s: %s", rows[i].name, error);
+	}
+}
+END_TEST
+
+START_TEST(test_kafka_settings__cooperative_needs_its_version)
+{
+	struct kafka_settings s = {.brokers = "b:1", .group = "g", .cooperative = true};
+	char error[512] = "";
+	int result = kafka_settings_check(&s, error, sizeof(error));
+
+	if (kafka_library_number() >= 0x020a0000) {
+		ck_assert_msg(result == 0, "%s", error);
+	} else {
+		ck_assert_int_eq(result, -1);
+		ck_assert_msg(strstr(error, "kafka.assignor") && strstr(error, "2.10"), "%s", error);
 	}
 }
 END_TEST
@@ -270,6 +298,7 @@ int main(void)
 		test_kafka_admin__watermarks_end_when_the_broker_hangs,
 		test_kafka_admin__the_mock_knows_no_configs,
 		test_kafka_settings__properties_are_checked,
+		test_kafka_settings__cooperative_needs_its_version,
 		test_kafka_settings__one_side_stands_above_both,
 	};
 	Suite *suite = suite_create("kafka_admin");

@@ -100,16 +100,9 @@ static void check_tls(struct report *r, const struct options *o)
 
 static void check_kafka_library(struct report *r, const struct options *o)
 {
-	/* The versions are kafka_settings.c's, which sets the defaults by them. */
-	const char *assignor = kafka_library_number() >= 0x020a0000
-		? "cooperative by default"
-		: "eager by default, as cooperative rebalances may lose the assignment before 2.10";
-	for (size_t i = 0; i < o->kafka.property_count; i++) {
-		const struct kafka_property *p = &o->kafka.properties[i];
-		if (p->side != KAFKA_PRODUCER && strcmp(p->name, "partition.assignment.strategy") == 0)
-			assignor = "as configured";
-	}
-	say(r, true, "librdkafka", "%s, assignment %s, producer %s", kafka_library_version(), assignor,
+	say(r, true, "librdkafka", "%s, assignor %s, producer %s", kafka_library_version(),
+	    o->kafka.cooperative ? "cooperative" : "eager",
+	    /* The version is kafka_settings.c's. */
 	    kafka_library_number() >= 0x02030000 ? "idempotent" : "not idempotent before 2.3: copies may repeat");
 }
 

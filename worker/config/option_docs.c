@@ -148,8 +148,14 @@ static const char reference_properties[] =
 	"\n"
 	"Properties that the worker's promises rest on are refused: `enable.auto.commit`,\n"
 	"`enable.auto.offset.store`, `auto.offset.reset`, `isolation.level`, `acks`,\n"
-	"`enable.idempotence` and their aliases; so are `bootstrap.servers` and `group.id`, which are\n"
-	"`kafka.brokers` and `kafka.group`.\n";
+	"`enable.idempotence`, `delivery.report.only.error` and more of which the error says why; so are\n"
+	"`bootstrap.servers`, `group.id` and `partition.assignment.strategy`, which are `kafka.brokers`,\n"
+	"`kafka.group` and `kafka.assignor`. `group.instance.id` needs `consumers` = 1, and another value in\n"
+	"each replica.\n"
+	"\n"
+	"A group forms only of members with one assignor, whatever their versions. To change `kafka.assignor`:\n"
+	"end all workers of the group, wait until `lag` shows it empty, start all with the new value. Workers\n"
+	"before this option took cooperative with librdkafka 2.10 and later.\n";
 
 void options_print_reference(struct buf *out)
 {

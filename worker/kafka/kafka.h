@@ -33,12 +33,13 @@ struct kafka_settings {
 	size_t property_count;
 	/* Of each property the file that its value, a secret, came from, or NULL; NULL: none came from one. */
 	const char *const *property_files;
+	bool cooperative; /* the group's protocol, for all its members alike; else eager */
 };
 
 /*
  * Checks the properties alone, without a connection: unknown ones, bad values, and those that the
- * invariants rest on (enable.auto.commit, enable.auto.offset.store, auto.offset.reset,
- * isolation.level, acks, enable.idempotence and their aliases), which are refused.
+ * invariants rest on (the table of kafka_settings.c), which are refused, as is a cooperative assignor below librdkafka
+ * 2.10.
  * Thread: before there are others. Unless the properties ask for SASL, it also keeps Cyrus SASL from loading its
  * plugins (SASL_PATH in the process's environment, if it is not set).
  * Returns: 0; -1 and one line in `error` that names the property.

@@ -17,6 +17,8 @@ enum {
 	IDEMPOTENT_FROM = 0x02030000,  /* 2.3.0: a broker's outage no longer ends the idempotent producer (#4438) */
 	FREE_TIMEOUT_MS = 5000,
 	FETCH_BYTES = 2 * 1024 * 1024,
+	RECEIVE_BYTES = 1000000000,
+	RECEIVE_MARGIN_BYTES = 512, /* beyond fetch.max.bytes, as librdkafka demands */
 	PRODUCE_KBYTES = 8 * 1024,
 };
 
@@ -57,7 +59,6 @@ static const struct fixed defaults[] = {
 	{KAFKA_CONSUMER, "queued.min.messages", "10000"},
 	{KAFKA_CONSUMER, "queued.max.messages.kbytes", "4096"},
 	{KAFKA_CONSUMER, "fetch.message.max.bytes", "65536"},
-	{KAFKA_CONSUMER, "receive.message.max.bytes", "1000000000"},
 	{KAFKA_CONSUMER, "fetch.wait.max.ms", "100"},
 	{KAFKA_CONSUMER, "check.crcs", "true"}, /* brokers hand out what the disk has; an amount may differ by a bit */
 	{KAFKA_PRODUCER, "linger.ms", "5"},
@@ -75,9 +76,17 @@ static const struct fixed invariants[] = {
 	{KAFKA_CONSUMER, "enable.partition.eof", "true"}, {KAFKA_PRODUCER, "acks", "all"},
 };
 
+/*
+ * Properties that are refused, and why. All of librdkafka 2.0.2's and 2.14's were looked at for what breaks a promise of
+ * the worker's. Not here, and left to whoever sets them: names and addresses, security (security.*, ssl.*, sasl.*: what a
+ * handle can't be made with is an error at the start), time-outs and backoffs (they delay), sizes of buffers and batches
+ * (check_taken, size_buffers), retries and *.timeout.ms of the producer (what it gives up the outbox sends again),
+ * max.in.flight (judged with idempotence by librdkafka), check.crcs, compression, partitioner, client.rack, debug, plugins.
+ * group.instance.id is refused in options.c where consumers share it. Callbacks can't be set from text at all.
+ */
 static const struct {
 	const char *name;
-	const char *instead; /* NULL: nothing */
+	const char *why;
 } refused[] = {
 	{"enable.auto.commit", NULL},
 	{"auto.commit.enable", NULL},
@@ -89,9 +98,22 @@ static const struct {
 	{"request.required.acks", NULL},
 	{"enable.idempotence", NULL},
 	{"transactional.id", NULL},
-	{"bootstrap.servers", "kafka.brokers"},
-	{"metadata.broker.list", "kafka.brokers"},
-	{"group.id", "kafka.group"},
+	{"offset.store.method", NULL},
+	{"offset.store.path", NULL},
+	{"bootstrap.servers", "use kafka.brokers"},
+	{"metadata.broker.list", "use kafka.brokers"},
+	{"group.id", "use kafka.group"},
+	{"group.protocol", "the worker knows the classic one"},
+	{"group.protocol.type", "the worker is a consumer"},
+	{"group.remote.assignor", "it belongs to another group.protocol"},
+	{"delivery.report.only.error", "a copy settles its record when it is reported as delivered"},
+	{"enabled_events", "delivery reports and rebalances would not be heard of"},
+	{"log.queue", "nobody reads that queue"},
+	{"topic.blacklist", "what is subscribed would never be read"},
+	/* With a version assumed that has no headers, copies would go without theirs. */
+	{"api.version.request", "copies need a broker's real version: they have headers"},
+	{"api.version.fallback.ms", "copies need a broker's real version: they have headers"},
+	{"broker.version.fallback", "copies need a broker's real version: they have headers"},
 };
 
 const char *kafka_library_version(void)
@@ -182,11 +204,8 @@ static int check_refused(const struct kafka_property *p, char *error, size_t err
 	for (size_t i = 0; i < ARRAY_LENGTH(refused); i++) {
 		if (strcmp(p->name, refused[i].name) != 0)
 			continue;
-		if (refused[i].instead)
-			snprintf(error, error_size, "kafka.%s: can't be set here; use %s", p->name, refused[i].instead);
-		else
-			snprintf(error, error_size, "kafka.%s: can't be set; exactly-once rests on the worker's value",
-				 p->name);
+		snprintf(error, error_size, "kafka.%s: can't be set: %s", p->name,
+			 refused[i].why ? refused[i].why : "exactly-once rests on the worker's value");
 		return -1;
 	}
 	return 0;
@@ -212,7 +231,7 @@ static bool is_given(const struct kafka_settings *s, enum kafka_side side, const
 	return false;
 }
 
-/* Buffers that must hold the largest message, unless they were given. */
+/* Buffers that must hold the largest message, or an answer, unless they were given. */
 static int size_buffers(rd_kafka_conf_t *conf, const struct kafka_settings *s, enum kafka_side side, char *error,
 			size_t error_size)
 {
@@ -223,10 +242,16 @@ static int size_buffers(rd_kafka_conf_t *conf, const struct kafka_settings *s, e
 	int64_t standard = consumer ? FETCH_BYTES : PRODUCE_KBYTES;
 	char text[24];
 
-	if (is_given(s, side, name))
+	if (!is_given(s, side, name)) {
+		snprintf(text, sizeof(text), "%" PRId64, standard > least ? standard : least);
+		if (set(conf, name, text, error, error_size))
+			return -1;
+	}
+	if (!consumer || is_given(s, side, "receive.message.max.bytes"))
 		return 0;
-	snprintf(text, sizeof(text), "%" PRId64, standard > least ? standard : least);
-	return set(conf, name, text, error, error_size);
+	least = number_of(conf, "fetch.max.bytes") + RECEIVE_MARGIN_BYTES;
+	snprintf(text, sizeof(text), "%" PRId64, RECEIVE_BYTES > least ? RECEIVE_BYTES : least);
+	return set(conf, "receive.message.max.bytes", text, error, error_size);
 }
 
 static int fill(rd_kafka_conf_t *conf, const struct kafka_settings *s, enum kafka_side side, char *error,
@@ -239,9 +264,8 @@ static int fill(rd_kafka_conf_t *conf, const struct kafka_settings *s, enum kafk
 	if (side == KAFKA_CONSUMER && rd_kafka_version() >= QUEUE_BACKOFF_FROM &&
 	    set(conf, "fetch.queue.backoff.ms", "10", error, error_size))
 		return -1;
-	if (side == KAFKA_CONSUMER &&
-	    set(conf, "partition.assignment.strategy",
-		rd_kafka_version() >= COOPERATIVE_FROM ? "cooperative-sticky" : "roundrobin,range", error, error_size))
+	if (side == KAFKA_CONSUMER && set(conf, "partition.assignment.strategy",
+					  s->cooperative ? "cooperative-sticky" : "roundrobin,range", error, error_size))
 		return -1;
 	/* What is given for one side stands above what is given for both, whatever the order. */
 	for (int specific = 0; specific < 2; specific++) {
@@ -331,10 +355,29 @@ static void spare_sasl_plugins(const struct kafka_settings *s)
 	ENSURE(setenv("SASL_PATH", "", 0) == 0);
 }
 
+/* All members of a group must have the same protocol, so it follows neither the library's version nor a property. */
+static int check_assignor(const struct kafka_settings *s, char *error, size_t error_size)
+{
+	for (size_t i = 0; i < s->property_count; i++) {
+		if (strcmp(s->properties[i].name, "partition.assignment.strategy") != 0)
+			continue;
+		snprintf(error, error_size, "kafka.partition.assignment.strategy: can't be set: use kafka.assignor");
+		return -1;
+	}
+	if (s->cooperative && rd_kafka_version() < COOPERATIVE_FROM) {
+		snprintf(error, error_size, "kafka.assignor: \"cooperative\" needs librdkafka 2.10 or later, this is %s: "
+			 "before, a commit in a rebalance can lose the assignment", rd_kafka_version_str());
+		return -1;
+	}
+	return 0;
+}
+
 int kafka_settings_check(const struct kafka_settings *s, char *error, size_t error_size)
 {
 	spare_sasl_plugins(s);
-	int result = try_handle(s, KAFKA_CONSUMER, error, error_size);
+	int result = check_assignor(s, error, error_size);
+	if (result == 0)
+		result = try_handle(s, KAFKA_CONSUMER, error, error_size);
 	return result ? result : try_handle(s, KAFKA_PRODUCER, error, error_size);
 }
 
