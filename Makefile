@@ -9,8 +9,8 @@ PACKAGES := rdkafka jansson libpq hiredis libevent_core libevent_extra
 TEST_PACKAGES := check
 
 # rediss://, where hiredis brings it (from 1.0 on); it does not compare names, so OpenSSL is asked to.
-ifeq ($(shell $(PKG_CONFIG) --exists hiredis_ssl libssl && echo yes),yes)
-PACKAGES += hiredis_ssl libssl
+ifeq ($(shell $(PKG_CONFIG) --exists hiredis_ssl openssl && echo yes),yes)
+PACKAGES += hiredis_ssl openssl
 CPPFLAGS += -DHAVE_HIREDIS_SSL
 endif
 

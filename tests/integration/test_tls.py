@@ -98,8 +98,8 @@ class RedisTlsTest(TlsCase):
         other = Certificates(self.folder())
         files = {"redis.tls.ca": made.ca, "redis.tls.cert": mine[0], "redis.tls.key": mine[1]}
         for names, host, options, word, says in (
-                ("DNS:localhost", "localhost", files, "ok", "Redis 7"),
-                ("IP:127.0.0.1", "127.0.0.1", files, "ok", "Redis 7"),
+                ("DNS:localhost", "localhost", files, "ok", "hiredis"),
+                ("IP:127.0.0.1", "127.0.0.1", files, "ok", "hiredis"),
                 ("DNS:elsewhere", "localhost", files, "fail", "hostname mismatch"),
                 ("DNS:localhost", "127.0.0.1", files, "fail", "IP address mismatch"),
                 ("DNS:localhost", "localhost", {**files, "redis.tls.ca": other.ca}, "fail", "certificate"),

@@ -9,6 +9,7 @@
 #include <hiredis/hiredis_ssl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 
 static int fail(char *error, size_t size, const char *what, const char *which)
 {
