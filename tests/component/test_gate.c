@@ -8,6 +8,7 @@
 
 #include <check.h>
 #include <inttypes.h>
+#include <sys/ioctl.h>
 
 #define ROWS(table) ((int)(sizeof(table) / sizeof((table)[0])))
 #define SECOND INT64_C(1000000)
@@ -856,6 +857,88 @@ static void *answer_first(void *argument)
 	return NULL;
 }
 
+/* A Redis by its answers alone, which keeps those to EVALSHA back until a part of them is there. */
+struct slow_redis {
+	int listener;
+	int limits;      /* EVALSHA of real scripts so far */
+	int part;
+	bool overfilled; /* more had been sent before the first of a part was answered */
+};
+
+/* "*2\r\n$4\r\nPING\r\n…" Returns: false at the end. */
+static bool read_command(FILE *in, char name[16], char argument[16])
+{
+	int count, len;
+	if (fscanf(in, "*%d\r\n", &count) != 1)
+		return false;
+	for (int i = 0; i < count; i++) {
+		char data[4096];
+		if (fscanf(in, "$%d", &len) != 1 || len < 0 || len >= (int)sizeof(data) || fgetc(in) != '\r' || fgetc(in) != '\n' ||
+		    fread(data, 1, (size_t)len + 2, in) != (size_t)len + 2)
+			return false;
+		data[len] = '\0';
+		if (i < 2)
+			snprintf(i ? argument : name, 16, "%.15s", data);
+	}
+	return true;
+}
+
+static void *answer_in_parts(void *argument)
+{
+	struct slow_redis *slow = argument;
+	char name[16] = "", first[16] = "";
+	int fd = accept(slow->listener, NULL, NULL), held = 0, waiting = 0;
+	FILE *in = fdopen(fd, "r");
+	ck_assert(in && setvbuf(in, NULL, _IONBF, 0) == 0);
+	while (read_command(in, name, first)) {
+		const char *answer = "+OK\r\n";
+		if (strcmp(name, "SCRIPT") == 0)
+			answer = "$40\r\n1234567890123456789012345678901234567890\r\n";
+		else if (strcmp(name, "SMISMEMBER") == 0)
+			answer = "*1\r\n:0\r\n";
+		else if (strcmp(name, "EVAL") == 0 || strcmp(name, "EVALSHA") == 0)
+			answer = ":1\r\n";
+		if (strcmp(name, "EVALSHA") == 0 && first[0] == '1') {
+			slow->limits++;
+			if (++held < slow->part)
+				continue;
+			slow->overfilled |= ioctl(fd, FIONREAD, &waiting) == 0 && waiting > 0;
+		}
+		for (int i = 0; i < (held ? held : 1); i++)
+			(void)!send(fd, answer, strlen(answer), MSG_NOSIGNAL);
+		held = 0;
+	}
+	fclose(in);
+	return NULL;
+}
+
+/* Ten thousand at once would be as long as a time limit, which is for one round trip. */
+START_TEST(test_gate__many_partners_are_asked_for_in_parts)
+{
+	enum { PARTS = 4, PART = 256 };
+	static struct gate_request requests[PARTS * PART];
+	struct redis_target target;
+	struct slow_redis slow = {.listener = listen_as(&target), .part = PART};
+	pthread_t thread;
+	ck_assert_int_eq(pthread_create(&thread, NULL, answer_in_parts, &slow), 0);
+	close_gate();
+	snprintf(url, sizeof(url), "redis://127.0.0.1:%d", target.port);
+	open_gate(url, GATE_LOCAL);
+	for (size_t i = 0; i < PARTS * PART; i++)
+		requests[i] = (struct gate_request){slice_of("p"), 1, 1, 1, -1};
+	ck_assert_int_eq(gate_admit(gate, requests, PARTS * PART), GATE_OK);
+	for (size_t i = 0; i < PARTS * PART; i++)
+		ck_assert_int_eq(requests[i].granted, 1);
+	close_gate();
+	pthread_join(thread, NULL);
+	ck_assert_int_eq(slow.limits, PARTS * PART);
+	ck_assert(!slow.overfilled);
+	close(slow.listener);
+	snprintf(url, sizeof(url), "redis://127.0.0.1:%d", server.port);
+	open_gate(url, GATE_LOCAL);
+}
+END_TEST
+
 START_TEST(test_gate__large_pipeline_reads_while_it_writes)
 {
 	enum { COMMANDS = 320, BYTES = 50000 }; /* 16 MB: more than the sockets take in both directions */
@@ -990,6 +1073,7 @@ int main(void)
 	tcase_add_test(tc, test_gate__probe_finds_what_is_unfit);
 	tcase_add_loop_test(tc, test_gate__probe_asks_for_what_is_needed_only, 0, ROWS(rights));
 	tcase_add_test(tc, test_gate__dripping_redis_is_bound_by_the_deadline);
+	tcase_add_test(tc, test_gate__many_partners_are_asked_for_in_parts);
 	tcase_add_test(tc, test_gate__large_pipeline_reads_while_it_writes);
 	add(suite, tc);
 	SRunner *runner = srunner_create(suite);
