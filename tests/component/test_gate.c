@@ -925,7 +925,8 @@ START_TEST(test_gate__many_partners_are_asked_for_in_parts)
 	snprintf(url, sizeof(url), "redis://127.0.0.1:%d", target.port);
 	open_gate(url, GATE_LOCAL);
 	for (size_t i = 0; i < PARTS * PART; i++)
-		requests[i] = (struct gate_request){slice_of("p"), 1, 1, 1, -1};
+		requests[i] = (struct gate_request){
+			.partner_id = slice_of("p"), .per_second = 1, .burst = 1, .wanted = 1, .granted = -1};
 	ck_assert_int_eq(gate_admit(gate, requests, PARTS * PART), GATE_OK);
 	for (size_t i = 0; i < PARTS * PART; i++)
 		ck_assert_int_eq(requests[i].granted, 1);

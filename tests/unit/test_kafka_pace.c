@@ -24,8 +24,8 @@ static bool away[SLOTS];
 
 static void open_slots(int records)
 {
-	topics[0] = (struct assigned_topic){"events", slots, SLOTS - 4};
-	topics[1] = (struct assigned_topic){"later", slots + SLOTS - 4, 4};
+	topics[0] = (struct assigned_topic){.name = "events", .slots = slots, .slot_count = SLOTS - 4};
+	topics[1] = (struct assigned_topic){.name = "later", .slots = slots + SLOTS - 4, .slot_count = 4};
 	assignment = (struct assignment){.topics = topics, .topic_count = 2};
 	for (int i = 0; i < SLOTS; i++) {
 		slots[i] = (struct slot){.wanted = true, .fetching = true};
