@@ -318,9 +318,7 @@ static void unreadable(struct kafka_consumer *c, struct slot *s, const char *top
  */
 static void wake_fetcher(struct kafka_consumer *c)
 {
-	rd_kafka_error_t *error = rd_kafka_sasl_set_credentials(c->rk, c->sasl_username, c->sasl_password);
-	if (error)
-		rd_kafka_error_destroy(error); /* it sleeps on, for its second */
+	kafka_credentials_set_again(c->rk, c->sasl_username, c->sasl_password);
 }
 
 static void keep_pace(struct kafka_consumer *c)

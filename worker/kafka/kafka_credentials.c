@@ -102,6 +102,19 @@ static void refresh(struct client *c, const struct kafka_settings *s)
 	secret_release(&word);
 }
 
+void kafka_credentials_set_again(rd_kafka_t *rk, const char *username, const char *password)
+{
+	mutex_lock(&lock);
+	struct client *c = clients;
+	while (c->rk != rk)
+		c++;
+	rd_kafka_error_t *error = rd_kafka_sasl_set_credentials(rk, c->username ? c->username : username,
+	                                                        c->password ? c->password : password);
+	mutex_unlock(&lock);
+	if (error)
+		rd_kafka_error_destroy(error);
+}
+
 void kafka_refresh_credentials(const struct kafka_settings *s)
 {
 	mutex_lock(&lock);

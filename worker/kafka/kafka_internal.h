@@ -39,6 +39,8 @@ bool kafka_handle_free(rd_kafka_t *rk, int flags, int timeout_ms);
 /* Of kafka_handle_new and kafka_handle_free: clients whose credentials are kept fresh. */
 void kafka_credentials_add(rd_kafka_t *rk, rd_kafka_type_t type);
 void kafka_credentials_remove(rd_kafka_t *rk);
+/* Sets those that are set already: the files' latest, else these, which the client was made with. */
+void kafka_credentials_set_again(rd_kafka_t *rk, const char *username, const char *password);
 
 /* Whether an error that a fetch brought says that the log can't be read there. Its offset may be the batch's first,
  * below what was asked for; and librdkafka does not stop there. */
