@@ -133,6 +133,34 @@ START_TEST(test_kafka_producer__a_key_chooses_its_partition)
 }
 END_TEST
 
+/* What a deferral rests on: how many partitions there are, and that a copy goes to the one it names. */
+START_TEST(test_kafka_producer__a_message_names_its_partition)
+{
+	struct fates f = {.last_tag = NULL};
+	struct kafka_producer *p = open_with_cluster(&f);
+	struct kafka_admin *admin = NULL;
+	char error[256];
+	struct kafka_message m = {.topic = TOPIC, .key = SLICE_LITERAL("order-1"), .value = SLICE_LITERAL("v")};
+
+	ck_assert_int_eq(kafka_producer_learn(p, TOPIC, TIMEOUT_MS), 4);
+	for (m.partition = 0; m.partition < 4; m.partition++)
+		ck_assert_int_eq(kafka_producer_send(p, &m, NULL), 0);
+	/* One of a larger topic that bore the name before: tried again, when the number was asked for. */
+	ck_assert_int_eq(kafka_producer_send(p, &m, NULL), KAFKA_REFUSED);
+	poll_reports(p, &f, 4);
+	ck_assert_int_eq(f.count[KAFKA_DELIVERED], 4);
+	ck_assert_int_eq(kafka_admin_open(&kafka.settings, &admin, error, sizeof(error)), 0);
+	for (int32_t i = 0; i < 4; i++) {
+		int64_t low, high;
+		ck_assert_int_eq(kafka_admin_watermarks(admin, TOPIC, i, TIMEOUT_MS, &low, &high), KAFKA_OK);
+		ck_assert_int_eq(high, 1);
+	}
+	kafka_admin_close(admin);
+	ck_assert_int_eq(kafka_producer_close(p, TIMEOUT_MS), 0);
+	mock_kafka_close(&kafka);
+}
+END_TEST
+
 START_TEST(test_kafka_producer__errors_say_whether_to_retry)
 {
 	static const struct {
@@ -275,6 +303,7 @@ int main(void)
 	const TTest *const tests[] = {
 		test_kafka_producer__headers_and_absent_parts_arrive_as_given,
 		test_kafka_producer__a_key_chooses_its_partition,
+		test_kafka_producer__a_message_names_its_partition,
 		test_kafka_producer__errors_say_whether_to_retry,
 		test_kafka_producer__limits_are_told_at_once,
 		test_kafka_producer__an_outage_is_waited_for,

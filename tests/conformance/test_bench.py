@@ -16,10 +16,11 @@ from bench import callgrind, goals, plot, report, results, usage, workload
 from bench import __main__ as command
 from bench import backlog
 from bench.backlog import TooFew
-from bench.sections import storm
+from bench.sections import slow_partner, storm
 from bench.sections.steady import difference
 from decoder import BINARY
 from stack import StackError
+from stack.exposition import Exposition
 
 COUNT = 150_000
 SEED = 1
@@ -217,6 +218,15 @@ class Backlogs(unittest.TestCase):
 
 def run_of(whole_us):
     return {"worker_us": whole_us - 3, "redis_us": 1, "postgres_us": 2, "kafka_us": 100}
+
+
+class SlowPartner(unittest.TestCase):
+    def test_copies__are_of_those_that_were_deferred(self):
+        text = 'delivery_worker_deferred_copies_total{kind="%s"} %d\n'
+        worker = unittest.mock.Mock(metrics=lambda: Exposition(text % ("first", 40) + text % ("again", 170)))
+        self.assertEqual(slow_partner._copies(worker), {"copies_per_deferred": 5.25})
+        worker = unittest.mock.Mock(metrics=lambda: Exposition(text % ("first", 0) + text % ("again", 0)))
+        self.assertEqual(slow_partner._copies(worker), {})
 
 
 class Storm(unittest.TestCase):
