@@ -115,7 +115,7 @@ static void draw_config(void)
 	c->batch_max = sim_permille(300) ? between(1, 4) : between(5, 50);
 	c->inflight_max = sim_permille(300) ? between(2, 12) : between(20, 300);
 	c->partitions = between(1, SIM_PARTITIONS_MAX);
-	c->deferred_partitions = between(1, SIM_PARTITIONS_MAX);
+	c->deferred_partitions = between(1, 3);
 	c->orders = sim_permille(300) ? between(1, 3) : between(4, 30);
 	c->events = between(20, 120);
 	c->commit_interval_ms = between(20, 400);
@@ -149,6 +149,8 @@ static void draw_config(void)
 	} else {
 		draw_faults(c);
 	}
+	if (c->limits)
+		c->deferred_partitions = between(1, SIM_PARTITIONS_MAX); /* classes of waiting */
 }
 
 static void say_config(void)

@@ -168,10 +168,10 @@ static void delivered(void *owner, void *tag, enum kafka_delivery result, const 
 	judge(o, tag, result, reason);
 }
 
-static void learn_deferred(struct outbox *o, int timeout_ms)
+static void learn_deferred(struct outbox *o, int64_t now_us)
 {
-	o->learned_us = clock_mono_us();
-	int32_t partitions = kafka_producer_learn(o->producer, o->settings.deferred_topic, timeout_ms);
+	o->learned_us = now_us;
+	int32_t partitions = kafka_producer_learn(o->producer, o->settings.deferred_topic, LEARN_MS);
 	if (partitions > 0)
 		o->partitions = partitions;
 }
@@ -261,27 +261,29 @@ static bool is_over(struct outbox *o)
 }
 
 /* Partitions are added, and the topic may come later than the worker. A refusal is asked after sooner. */
-static void learn_again(struct outbox *o)
+static void learn_again(struct outbox *o, int64_t now_us)
 {
 	bool asked_for = (o->partitions == 0 || o->relearn) && o->waiting.count > 0;
-	if (clock_mono_us() - o->learned_us < (asked_for ? LEARN_SOON_US : LEARN_AGAIN_US))
+	if (now_us - o->learned_us < (asked_for ? LEARN_SOON_US : LEARN_AGAIN_US))
 		return;
 	o->relearn = false;
-	learn_deferred(o, LEARN_MS);
+	learn_deferred(o, now_us);
 }
 
 static void *run(void *argument)
 {
 	struct outbox *o = argument;
-	struct heart *heart = heart_start("outbox", o->settings.silence_us, clock_mono_us());
+	int64_t now_us = clock_mono_us();
+	struct heart *heart = heart_start("outbox", o->settings.silence_us, now_us);
 	(void)kafka_producer_learn(o->producer, o->settings.dlq_topic, LEARN_MS);
-	learn_deferred(o, LEARN_MS);
+	learn_deferred(o, now_us);
 	while (!is_over(o)) {
-		heart_beat(heart, clock_mono_us());
+		now_us = clock_mono_us();
+		heart_beat(heart, now_us);
 		mutex_lock(&o->lock);
 		record_list_join(&o->waiting, &o->arrived);
 		mutex_unlock(&o->lock);
-		learn_again(o);
+		learn_again(o, now_us);
 		send_due(o);
 		note_unwanted(o);
 		kafka_producer_poll(o->producer, POLL_MS);
