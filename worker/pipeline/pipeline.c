@@ -177,6 +177,8 @@ static void note_quota(struct pipeline *p)
 
 void pipeline_tend(struct pipeline *p)
 {
+	pool_tend(p->pool);
+	note_quota(p);
 	double share = 0;
 	int assigned = 0;
 	bool joined = true, lost = false, unreadable = false, waiting = false;
@@ -191,10 +193,8 @@ void pipeline_tend(struct pipeline *p)
 		int64_t since_us = consumer_waiting_since_us(p->consumers[i]);
 		oldest_us = since_us < oldest_us ? since_us : oldest_us;
 	}
-	pool_tend(p->pool);
 	int64_t age_us = oldest_us == INT64_MAX ? 0 : clock_wall_us() - oldest_us;
 	metric_set(METRIC_DEFERRED_OLDEST_AGE, age_us > 0 ? age_us / 1000000 : 0);
-	note_quota(p);
 	metric_set(METRIC_ASSIGNED_PARTITIONS, assigned);
 	metric_set(METRIC_DEGRADED_OFFSET_LOST, lost);
 	metric_set(METRIC_DEGRADED_UNREADABLE, unreadable);
