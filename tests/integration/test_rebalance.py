@@ -120,10 +120,11 @@ class RebalanceTest(unittest.TestCase):
         self.assert_exact(scene, flow.expected)
 
     def test_rebalance__a_held_partition_changes_hands(self):
-        scene = self.scene(**{"rate.defer_ms": 5000})
+        # Of two partitions the first is class 0, the other one class 2: what waits for 16 s and longer.
+        scene = self.scene(**{"rate.defer_ms": 1000})
         limited = {"partner_id": "slow", "per_second": 1, "burst": 1}
         scene.apply_rules({**BASE_RULES, "partners": [limited]})
-        events = [delivered(f"s{number}", partner_id="slow") for number in range(12)]
+        events = [delivered(f"s{number}", partner_id="slow") for number in range(24)]
         expected = Expected(events)
         with scene.worker() as first, scene.worker() as second:
             self.wait_shared(first, second)
