@@ -193,7 +193,8 @@ int redis_receive(struct redis *r, int64_t deadline_us, struct redis_reply *repl
 	for (;;) {
 		void *parsed = NULL;
 		if (redisReaderGetReply(r->context->reader, &parsed) != REDIS_OK) {
-			snprintf(r->error, sizeof(r->error), "what answers there is no Redis, or speaks TLS: is it the port? (%.100s)",
+			snprintf(r->error, sizeof(r->error),
+			         "what answers there is no Redis, or speaks TLS: is it the port? (%.100s)",
 			         r->context->reader->errstr);
 			return -1;
 		}

@@ -64,8 +64,8 @@ static int shake_hands(redisContext *context, SSL *ssl, const struct redis_targe
 	return -1;
 }
 
-int redis_tls_start(struct redisContext *context, const struct redis_target *t, const struct redis_tls *tls, char *error,
-                    size_t error_size)
+int redis_tls_start(struct redisContext *context, const struct redis_target *t, const struct redis_tls *tls,
+                    char *error, size_t error_size)
 {
 	ERR_clear_error();
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -87,8 +87,8 @@ int redis_tls_start(struct redisContext *context, const struct redis_target *t, 
 
 #else
 
-int redis_tls_start(struct redisContext *context, const struct redis_target *t, const struct redis_tls *tls, char *error,
-                    size_t error_size)
+int redis_tls_start(struct redisContext *context, const struct redis_target *t, const struct redis_tls *tls,
+                    char *error, size_t error_size)
 {
 	(void)context, (void)t, (void)tls;
 	snprintf(error, error_size, "rediss:// needs a build with hiredis_ssl");

@@ -68,7 +68,8 @@ static int find(const struct kafka_settings *s, enum kafka_side side, const char
 static const char *read_now(const struct kafka_settings *s, int i, const char *before, struct buf *out)
 {
 	const char *path = s->property_files[i];
-	if (path && secret_file_read(path, CREDENTIAL_BYTES_MAX, out) == 0 && !memchr(buf_slice(out).data, 0, out->len))
+	if (path && secret_file_read(path, CREDENTIAL_BYTES_MAX, out) == 0 &&
+	    !memchr(buf_slice(out).data, 0, out->len))
 		return buf_slice(out).data;
 	return before;
 }
