@@ -89,8 +89,8 @@ class TestCliOptions(unittest.TestCase):
     def test_cli_options__unknown_or_refused_property(self):
         self.assert_refused(run("run", variables={"DW_KAFKA_NO_SUCH_THING": "1"}), CONFIG, "no.such.thing")
         for name in ("enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset", "isolation.level", "acks",
-            "request.required.acks", "enable.idempotence", "bootstrap.servers", "group.id", "delivery.report.only.error",
-            "partition.assignment.strategy"):
+            "request.required.acks", "enable.idempotence", "bootstrap.servers", "group.id",
+            "delivery.report.only.error", "partition.assignment.strategy"):
             for side in ("", "consumer.", "producer."):
                 with self.subTest(name=name, side=side):
                     self.assert_refused(run("run", f"--kafka.{side}{name}=true"), CONFIG, name)

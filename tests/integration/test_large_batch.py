@@ -1,6 +1,6 @@
 """
-A batch that inflates to a hundred times its size and more: what Kafka's own consumer reads is read, and what only a limit
-of the client refuses is not called damage.
+A batch that inflates to a hundred times its size and more: what Kafka's own consumer reads is read, and what only a
+limit of the client refuses is not called damage.
 """
 
 import os

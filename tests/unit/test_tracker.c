@@ -84,7 +84,8 @@ static void expect_bytes(const struct tracker *t, const char *where)
 	size_t most = tracker_unsettled(t) * TRACKER_BYTES_EACH;
 	if (most < TRACKER_BYTES_MIN)
 		most = TRACKER_BYTES_MIN;
-	EXPECT(tracker_bytes(t) <= most, "%s: %zu bytes for %zu unsettled", where, tracker_bytes(t), tracker_unsettled(t));
+	EXPECT(tracker_bytes(t) <= most, "%s: %zu bytes for %zu unsettled", where, tracker_bytes(t),
+	       tracker_unsettled(t));
 }
 
 /* `where`: names the failing run. */
@@ -319,7 +320,7 @@ END_TEST
 
 enum { STUCK_TRACKERS = 32, STUCK_BEHIND = 1000000 };
 
-/* A million settled behind one stuck record take what one record does; and 32 such partitions no more than 32 records. */
+/* A million settled behind one stuck record take what that one does; 32 such partitions no more than 32 records. */
 START_TEST(test_tracker__what_settled_behind_a_stuck_record_takes_nothing)
 {
 	static struct tracker trackers[STUCK_TRACKERS];
@@ -382,8 +383,8 @@ START_TEST(test_tracker__shrinks_when_drained)
 }
 END_TEST
 
-/* Long lives: most records settle soon, out of order, some stay for a hundred thousand others. The oracle is the list of
- * what is unsettled. */
+/* Long lives: most records settle soon, out of order, some stay for a hundred thousand others. The oracle is the list
+ * of what is unsettled. */
 START_TEST(test_tracker__long_lives_with_stuck_records)
 {
 	enum { LIFE = 100000, SOON_MAX = 600, STUCK_MAX = 300 };

@@ -117,9 +117,9 @@ static enum kafka_answer finish(struct kafka_admin *a, rd_kafka_resp_err_t err, 
 }
 
 /*
- * The id of a broker that may be asked, -1 for none: a leader of the topic, which whoever reads it must reach anyway, else
- * any. Not that of the connection which answered: that may be the bootstrap's, whose id librdkafka does not know as long
- * as nobody advertises its name.
+ * The id of a broker that may be asked, -1 for none: a leader of the topic, which whoever reads it must reach
+ * anyway, else any. Not that of the connection which answered: that may be the bootstrap's, whose id librdkafka
+ * does not know as long as nobody advertises its name.
  */
 static int32_t broker_of(const struct rd_kafka_metadata *metadata)
 {

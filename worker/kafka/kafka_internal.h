@@ -46,8 +46,8 @@ void kafka_credentials_set_again(rd_kafka_t *rk, const char *username, const cha
  * below what was asked for; and librdkafka does not stop there. */
 bool kafka_is_damage(rd_kafka_resp_err_t err);
 
-/* Why what `m` tells of can't be read. A batch whose checksum is right and that can't be inflated is as its publisher sent
- * it: then the client's limit is named, too. */
+/* Why what `m` tells of can't be read. A batch whose checksum is right and that can't be inflated is as its
+ * publisher sent it: then the client's limit is named, too. */
 void kafka_unreadable_reason(rd_kafka_t *rk, const rd_kafka_message_t *m, char *reason, size_t reason_size);
 
 /* Borrows key, value and time of `message`; headers, name and value borrowed too, go to *headers, an array that

@@ -1,14 +1,15 @@
 /*
- * Keeps a backlog's partitions side by side: one that is AHEAD_BYTES ahead of another waits, paused, until that is closer.
+ * Keeps a backlog's partitions side by side: one that is AHEAD_BYTES ahead of another waits, paused, until that is
+ * closer.
  *
- * librdkafka stops asking when its queue is full, and whenever it was, the order in which partitions are asked for begins
- * anew (librdkafka#1854); a batch larger than fetch.message.max.bytes is sent for the first of an answer only. So of
- * large batches the same partition is read again and again, and the next one when that is at its end. What the queue holds
- * of a partition that has to wait is dropped and fetched again later: a few megabytes a turn, and no memory. Where
- * partitions keep up with each other, nobody ever waits.
+ * librdkafka stops asking when its queue is full, and whenever it was, the order in which partitions are asked for
+ * begins anew (librdkafka#1854); a batch larger than fetch.message.max.bytes is sent for the first of an answer
+ * only. So of large batches the same partition is read again and again, and the next one when that is at its end.
+ * What the queue holds of a partition that has to wait is dropped and fetched again later: a few megabytes a turn,
+ * and no memory. Where partitions keep up with each other, nobody ever waits.
  *
- * Nobody waits for one that can't be read: if no record comes for SILENT_POLLS polls that wait, those that were waited for
- * are left aside until they return one (their broker may be away).
+ * Nobody waits for one that can't be read: if no record comes for SILENT_POLLS polls that wait, those that were
+ * waited for are left aside until they return one (their broker may be away).
  *
  * Thread: the consumer's.
  */

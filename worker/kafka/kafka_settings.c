@@ -29,24 +29,24 @@ struct fixed {
 };
 
 /*
- * Defaults that a property may override. Memory: one handle keeps at most queued.max.messages.kbytes and a
- * fetch. Lower numbers of messages stall: the fetcher looks again only after a second once a limit is reached
- * (below 2.2). A batch is bounded well below any sane max.message.bytes, so that a broker's "message too
- * large" speaks of one message and never of a batch of good ones.
+ * Defaults that a property may override. Memory: one handle keeps at most queued.max.messages.kbytes and a fetch.
+ * Lower numbers of messages stall: the fetcher looks again only after a second once a limit is reached (below 2.2).
+ * A batch is bounded well below any sane max.message.bytes, so that a broker's "message too large" speaks of one
+ * message and never of a batch of good ones.
  *
- * An answer of the broker holds up to fetch.message.max.bytes of each partition, in the order in which they are asked
- * for. That order begins anew whenever the queue was full (librdkafka#1854), so whoever finds no room in an answer
- * gets nothing until those before it are read to their end: a backlog's last partition would stand still for all of
- * that time. With a 32nd part of FETCH_BYTES each, 32 partitions of a broker are read side by side, as long as the
- * publishers' batches, compressed, are no larger: a larger one is sent for the first partition of an answer only. Of those
- * kafka_pace.c keeps partitions side by side, at the price of fetching some of it twice.
+ * An answer of the broker holds up to fetch.message.max.bytes of each partition, in the order in which they are
+ * asked for. That order begins anew whenever the queue was full (librdkafka#1854), so whoever finds no room in an
+ * answer gets nothing until those before it are read to their end: a backlog's last partition would stand still for
+ * all of that time. With a 32nd part of FETCH_BYTES each, 32 partitions of a broker are read side by side, as long
+ * as the publishers' batches, compressed, are no larger: a larger one is sent for the first partition of an answer
+ * only. Of those kafka_pace.c keeps partitions side by side, at the price of fetching some of it twice.
  *
- * A batch is inflated as a whole, to whatever its publisher packed into it: Kafka's own consumer has no limit for that, nor
- * has librdkafka but for zstd, where receive.message.max.bytes is one; and as it tries buffers that grow threefold when
- * the size is not told, which of Java's publishers it never is, a third of it is what is sure to be read. So it stands at
- * what is still less than the 1.2 GB that the first bytes of an HTTP server's answer would be taken for. Memory is not
- * bounded by it but by what publishers pack: measured, 205 MB for a batch of 90 MB, which back-pressure lets be fetched
- * anew before the first one is gone.
+ * A batch is inflated as a whole, to whatever its publisher packed into it: Kafka's own consumer has no limit for
+ * that, nor has librdkafka but for zstd, where receive.message.max.bytes is one; and as it tries buffers that grow
+ * threefold when the size is not told, which of Java's publishers it never is, a third of it is what is sure to be
+ * read. So it stands at what is still less than the 1.2 GB that the first bytes of an HTTP server's answer would be
+ * taken for. Memory is not bounded by it but by what publishers pack: measured, 205 MB for a batch of 90 MB, which
+ * back-pressure lets be fetched anew before the first one is gone.
  */
 static const struct fixed defaults[] = {
 	{KAFKA_BOTH, "client.id", "delivery-worker"},
@@ -77,12 +77,13 @@ static const struct fixed invariants[] = {
 };
 
 /*
- * Properties that are refused, and why. All of librdkafka 2.0.2's and 2.14's were looked at for what breaks a promise of
- * the worker's. Not here, and left to whoever sets them: names and addresses, security (security.*, ssl.*, sasl.*: what a
- * handle can't be made with is an error at the start), time-outs and backoffs (they delay), sizes of buffers and batches
- * (check_taken, size_buffers), retries and *.timeout.ms of the producer (what it gives up the outbox sends again),
- * max.in.flight (judged with idempotence by librdkafka), check.crcs, compression, partitioner, client.rack, debug, plugins.
- * group.instance.id is refused in options.c where consumers share it. Callbacks can't be set from text at all.
+ * Properties that are refused, and why. All of librdkafka 2.0.2's and 2.14's were looked at for what breaks a
+ * promise of the worker's. Not here, and left to whoever sets them: names and addresses, security (security.*,
+ * ssl.*, sasl.*: what a handle can't be made with is an error at the start), time-outs and backoffs (they delay),
+ * sizes of buffers and batches (check_taken, size_buffers), retries and *.timeout.ms of the producer (what it gives
+ * up the outbox sends again), max.in.flight (judged with idempotence by librdkafka), check.crcs, compression,
+ * partitioner, client.rack, debug, plugins. group.instance.id is refused in options.c where consumers share it.
+ * Callbacks can't be set from text at all.
  */
 static const struct {
 	const char *name;
@@ -264,8 +265,8 @@ static int fill(rd_kafka_conf_t *conf, const struct kafka_settings *s, enum kafk
 	if (side == KAFKA_CONSUMER && rd_kafka_version() >= QUEUE_BACKOFF_FROM &&
 	    set(conf, "fetch.queue.backoff.ms", "10", error, error_size))
 		return -1;
-	if (side == KAFKA_CONSUMER && set(conf, "partition.assignment.strategy",
-					  s->cooperative ? "cooperative-sticky" : "roundrobin,range", error, error_size))
+	const char *assignors = s->cooperative ? "cooperative-sticky" : "roundrobin,range";
+	if (side == KAFKA_CONSUMER && set(conf, "partition.assignment.strategy", assignors, error, error_size))
 		return -1;
 	/* What is given for one side stands above what is given for both, whatever the order. */
 	for (int specific = 0; specific < 2; specific++) {
@@ -365,8 +366,9 @@ static int check_assignor(const struct kafka_settings *s, char *error, size_t er
 		return -1;
 	}
 	if (s->cooperative && rd_kafka_version() < COOPERATIVE_FROM) {
-		snprintf(error, error_size, "kafka.assignor: \"cooperative\" needs librdkafka 2.10 or later, this is %s: "
-			 "before, a commit in a rebalance can lose the assignment", rd_kafka_version_str());
+		snprintf(error, error_size,
+			 "kafka.assignor: \"cooperative\" needs librdkafka 2.10 or later, this is %s: before, a commit "
+			 "in a rebalance can lose the assignment", rd_kafka_version_str());
 		return -1;
 	}
 	return 0;

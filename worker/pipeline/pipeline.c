@@ -120,7 +120,8 @@ static int start_consumers(struct pipeline *p, char *error, size_t error_size)
 	                                           .commit_interval_ms = (int)p->options->commit_interval_ms,
 	                                           .rebalance_drain_ms = (int)p->options->rebalance_drain_ms,
 	                                           .budget = &p->budget,
-	                                           .pool_bytes_max = p->budget.bytes_max / (size_t)p->options->consumers,
+	                                           .pool_bytes_max = p->budget.bytes_max /
+	                                                             (size_t)p->options->consumers,
 	                                           .dispatch = p->dispatch,
 	                                           .outbox = p->outbox,
 	                                           .keeper = p->keeper,

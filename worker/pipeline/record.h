@@ -102,10 +102,10 @@ void record_list_join(struct record_list *list, struct record_list *from);
 struct record *record_list_take(struct record_list *list); /* NULL when empty */
 
 /*
- * Blocks by size class, from 512 bytes doubling to 128 KiB; larger ones are the allocator's. Blocks that come back are
- * kept, so a steady load allocates nothing. What is kept and in flight together stays within `bytes_max`, whatever sizes
- * were in flight before: beyond it a block goes back to the allocator, and those of other sizes make room for a new one.
- * What is in flight alone may be more. Thread: one consumer's.
+ * Blocks by size class, from 512 bytes doubling to 128 KiB; larger ones are the allocator's. Blocks that come back
+ * are kept, so a steady load allocates nothing. What is kept and in flight together stays within `bytes_max`,
+ * whatever sizes were in flight before: beyond it a block goes back to the allocator, and those of other sizes make
+ * room for a new one. What is in flight alone may be more. Thread: one consumer's.
  */
 enum { RECORD_CLASSES = 9, RECORD_CLASS_MIN = 512 };
 

@@ -6,8 +6,8 @@
 /* No record has this timestamp: Kafka's are milliseconds since 1970, times 1000 here. */
 #define TRACKER_SETTLED INT64_MIN
 
-/* A new ring has at least so many entries for each unsettled record: so it is TRACKER_SPARE / 4 times as large as what it
- * shrinks for, and most of it must be used before it is made anew. */
+/* A new ring has at least so many entries for each unsettled record: so it is TRACKER_SPARE / 4 times as large as
+ * what it shrinks for, and most of it must be used before it is made anew. */
 enum { ROOM = 4 };
 
 static struct tracker_entry *entry_at(const struct tracker *t, uint64_t place)
@@ -55,9 +55,10 @@ void tracker_release(struct tracker *t)
 }
 
 /*
- * Moves what is unsettled into a ring of the size that it calls for. That is a look at each entry since the oldest; but
- * most of a full ring's were entered since it was made, and of an emptied one's half of what it was made for was settled
- * since, a TRACKER_SPARE-th of the ring at least: so what a record costs does not grow with how many there are.
+ * Moves what is unsettled into a ring of the size that it calls for. That is a look at each entry since the oldest;
+ * but most of a full ring's were entered since it was made, and of an emptied one's half of what it was made for
+ * was settled since, a TRACKER_SPARE-th of the ring at least: so what a record costs does not grow with how many
+ * there are.
  */
 static void fit(struct tracker *t)
 {

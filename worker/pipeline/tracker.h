@@ -1,7 +1,7 @@
 /*
- * The offset tracker of one partition: what was read, what is settled, and up to where the log may be
- * committed. A committed offset means that every record below it is settled [I1], so only the
- * contiguous settled prefix counts, however far ahead later records are.
+ * The offset tracker of one partition: what was read, what is settled, and up to where the log may be committed. A
+ * committed offset means that every record below it is settled [I1], so only the contiguous settled prefix counts,
+ * however far ahead later records are.
  *
  *     tracker_start(&t, position)
  *     tracker_enter(&t, offset, timestamp, &ticket)   // before the record is decoded: a refused record can't be skipped
@@ -10,15 +10,15 @@
  *     tracker_skip(&t, position)                      // the log's end: gaps below have no record
  *     tracker_committable(&t)
  *
- * Offsets have holes (compaction, transaction markers, aborted records): a hole counts as settled, so
- * nothing here ever computes "offset + 1" of anything but the last record read.
+ * Offsets have holes (compaction, transaction markers, aborted records): a hole counts as settled, so nothing here
+ * ever computes "offset + 1" of anything but the last record read.
  *
  * Plain data, no clock. Thread: the consumer thread that owns the partition.
  *
- * Memory: records that were settled behind an unsettled one are a range between two entries, which holds nothing; so a
- * tracker costs at most TRACKER_BYTES_EACH for each unsettled record, and TRACKER_BYTES_MIN where that is more. All
- * trackers of a process together are thus bounded by the one budget of records in flight (budget.h), however many
- * partitions there are and however much was settled behind a stuck record of each.
+ * Memory: records that were settled behind an unsettled one are a range between two entries, which holds nothing;
+ * so a tracker costs at most TRACKER_BYTES_EACH for each unsettled record, and TRACKER_BYTES_MIN where that is
+ * more. All trackers of a process together are thus bounded by the one budget of records in flight (budget.h),
+ * however many partitions there are and however much was settled behind a stuck record of each.
  */
 #ifndef WORKER_PIPELINE_TRACKER_H
 #define WORKER_PIPELINE_TRACKER_H
@@ -45,16 +45,18 @@ struct tracker {
 	uint64_t next_ticket;
 	size_t unsettled;
 	size_t shrink_below;  /* so few unsettled records need no ring of this size */
-	/* The entry at a place is ring[place & mask]. A new one's place is its ticket; when settled ones are taken out from
-	 * behind it, it moves up, so tickets ascend from `first` to next_ticket and none is beyond its place. */
+	/* The entry at a place is ring[place & mask]. A new one's place is its ticket; when settled ones are taken
+	 * out from behind it, it moves up, so tickets ascend from `first` to next_ticket and none is beyond its
+	 * place. */
 	struct tracker_entry *ring;
 	size_t mask;
 	size_t most; /* records */
 	bool full;   /* there were so many, and there are more than half of them still */
 };
 
-/* The most records from the oldest unsettled one to the newest, where no less is asked for: what a new reading from there
- * would read again. One stuck record with this many settled ones behind it stops the partition's intake (tracker_full). */
+/* The most records from the oldest unsettled one to the newest, where no less is asked for: what a new reading from
+ * there would read again. One stuck record with this many settled ones behind it stops the partition's intake
+ * (tracker_full). */
 #define TRACKER_ENTRIES_MAX ((size_t)1 << 20)
 
 enum {
@@ -67,7 +69,7 @@ enum {
 void tracker_init(struct tracker *t);
 void tracker_release(struct tracker *t);
 
-/* At most so many records, 1 .. TRACKER_ENTRIES_MAX, from the oldest unsettled one to the newest. Before the first one. */
+/* At most so many records, 1 .. TRACKER_ENTRIES_MAX, from the oldest unsettled one on. Before the first one. */
 void tracker_limit(struct tracker *t, size_t most);
 
 /* Forgets everything and expects the log from `position` on. Tickets go on, so none is given twice. */
