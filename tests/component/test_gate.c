@@ -153,7 +153,7 @@ static void backoff_passes(void)
 
 static bool is_down(void)
 {
-	ck_assert_int_eq(metric_get(METRIC_UP_REDIS) == 0, shared->outage.down);
+	ck_assert_int_eq(metric_get(METRIC_UP_REDIS), !shared->outage.down);
 	ck_assert_int_eq(metric_get(METRIC_DEGRADED_DEDUP), shared->outage.down);
 	return shared->outage.down;
 }
@@ -897,7 +897,7 @@ static void *answer_in_parts(void *argument)
 		else if (strcmp(name, "SMISMEMBER") == 0)
 			answer = "*1\r\n:0\r\n";
 		else if (strcmp(name, "EVAL") == 0 || strcmp(name, "EVALSHA") == 0)
-			answer = ":1\r\n";
+			answer = "*3\r\n:1\r\n:0\r\n:1\r\n";
 		if (strcmp(name, "EVALSHA") == 0 && first[0] == '1') {
 			slow->limits++;
 			if (++held < slow->part)

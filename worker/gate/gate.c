@@ -243,10 +243,15 @@ bool gate_begin(struct gate *g, enum metric failed)
 	/* A connection that was closed while it was idle (a restart, a server's timeout) is no outage yet. */
 	if (g->redis && (g->prober || !redis_alive(g->redis)))
 		disconnect(g);
-	if (!g->redis && connect_gate(g, limits) < 0) {
-		metric_add(failed, 1);
-		gate_fail(g);
-		return false;
+	if (!g->redis) {
+		if (connect_gate(g, limits) < 0) {
+			metric_add(failed, 1);
+			gate_fail(g);
+			return false;
+		}
+		mutex_lock(&s->lock);
+		show_tried(s); /* up, unless it was down: then a probe must end well first */
+		mutex_unlock(&s->lock);
 	}
 	g->deadline_us = clock_mono_us() + (int64_t)s->settings.timeout_ms * 1000;
 	return true;

@@ -379,7 +379,7 @@ static void *run(void *argument)
 		outbox_put(c->settings.outbox, &c->letters); /* the dead letters are the outbox's */
 		publish_tally(c);
 	}
-	letter_news_say(&c->letter_news, INT64_MAX);
+	letter_news_end(&c->letter_news);
 	if (!kafka_consumer_close(c->kafka, CLOSE_MS))
 		LOG(LOG_WARN, "the kafka client does not close: left behind");
 	heart_stop(c->heart);

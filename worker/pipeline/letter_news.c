@@ -32,6 +32,19 @@ static void put_counts(const struct letter_news *n, struct buf *text)
 			           n->counts[code]);
 }
 
+void letter_news_end(struct letter_news *n)
+{
+	if (!n->count)
+		return;
+	struct buf counts = BUF_INIT;
+	put_counts(n, &counts);
+	LOG(LOG_WARN, "dead letters", LOG_I("count", n->count), LOG_S("codes", counts.data), LOG_S("topic", n->topic),
+	    LOG_I("partition", n->partition), LOG_I("offset", n->offset), LOG_S("code", error_code_name(n->code)),
+	    LOG_S("field", n->field));
+	buf_release(&counts);
+	*n = (struct letter_news){0};
+}
+
 void letter_news_say(struct letter_news *n, int64_t now_us)
 {
 	if (!n->count)
@@ -40,11 +53,6 @@ void letter_news_say(struct letter_news *n, int64_t now_us)
 		n->due_us = now_us + GATHER_US > n->earliest_us ? now_us + GATHER_US : n->earliest_us;
 	if (now_us < n->due_us)
 		return;
-	struct buf counts = BUF_INIT;
-	put_counts(n, &counts);
-	LOG(LOG_WARN, "dead letters", LOG_I("count", n->count), LOG_S("codes", counts.data), LOG_S("topic", n->topic),
-	    LOG_I("partition", n->partition), LOG_I("offset", n->offset), LOG_S("code", error_code_name(n->code)),
-	    LOG_S("field", n->field));
-	buf_release(&counts);
-	*n = (struct letter_news){.earliest_us = now_us + INTERVAL_US};
+	letter_news_end(n);
+	n->earliest_us = now_us + INTERVAL_US;
 }

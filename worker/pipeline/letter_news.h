@@ -33,7 +33,9 @@ struct letter_news {
 /* `topic` and `field` are copied, cut if need be. */
 void letter_news_note(struct letter_news *n, enum error_code code, struct slice topic, int32_t partition,
                       int64_t offset, const char *field);
-/* Says what there is to say, if it is time. INT64_MAX: it is. */
+/* Says what there is to say, if it is time. */
 void letter_news_say(struct letter_news *n, int64_t now_us);
+/* Says what is left: nothing comes any more. */
+void letter_news_end(struct letter_news *n);
 
 #endif

@@ -45,7 +45,9 @@ struct worker {
 	int64_t begun_us; /* when the latest batch was taken */
 	double confirm_s; /* that it has spent on marks */
 	_Atomic int64_t waits_since_us; /* for a COMMIT; 0: it does not */
-	bool stuck;       /* under the pool's lock: and that was said */
+	/* Under the pool's lock. */
+	bool stuck;       /* it has waited for long, and that was said */
+	char reason[256]; /* why the last try failed; "" before the first answer */
 };
 
 struct pool {
@@ -81,15 +83,17 @@ static void back_off(struct worker *w, unsigned tries)
 }
 
 /* Says that it is stuck, if that is still so: the wait that began at `since_us` goes on. */
-static void set_stuck(struct worker *w, int64_t since_us, const char *reason)
+static void set_stuck(struct worker *w, int64_t since_us)
 {
 	struct pool *p = w->pool;
+	char reason[sizeof(w->reason)];
 	mutex_lock(&p->lock);
 	bool news = !w->stuck && atomic_load(&w->waits_since_us) == since_us;
 	if (news) {
 		w->stuck = true;
 		p->stuck++;
 		metric_vote(METRIC_DEGRADED_LEDGER, VOTER_POOL, true);
+		snprintf(reason, sizeof(reason), "%s", *w->reason ? w->reason : "no answer yet");
 	}
 	mutex_unlock(&p->lock);
 	if (news)
@@ -97,12 +101,24 @@ static void set_stuck(struct worker *w, int64_t since_us, const char *reason)
 		    LOG_F("seconds", (double)(clock_mono_us() - since_us) / 1e6), LOG_S("reason", reason));
 }
 
+/* A try failed: said at once where `sure` that no time mends it, else when it has lasted. */
+static void note_failure(struct worker *w, const char *reason, bool sure)
+{
+	int64_t since_us = atomic_load(&w->waits_since_us);
+	mutex_lock(&w->pool->lock);
+	snprintf(w->reason, sizeof(w->reason), "%s", reason);
+	mutex_unlock(&w->pool->lock);
+	if (sure || clock_mono_us() - since_us >= STUCK_AFTER_US)
+		set_stuck(w, since_us);
+}
+
 /* A transaction was committed, or the batch is gone. */
 static void end_wait(struct worker *w, int64_t waits_since_us)
 {
 	struct pool *p = w->pool;
-	atomic_store(&w->waits_since_us, waits_since_us);
 	mutex_lock(&p->lock);
+	atomic_store(&w->waits_since_us, waits_since_us);
+	w->reason[0] = '\0';
 	bool news = w->stuck;
 	if (news) {
 		w->stuck = false;
@@ -118,7 +134,7 @@ static void on_overdue(void *owner, const char *why)
 {
 	struct worker *w = owner;
 	heart_beat(w->heart, clock_mono_us());
-	set_stuck(w, atomic_load(&w->waits_since_us), why);
+	note_failure(w, why, true);
 	LOG(LOG_DEBUG, "a batch waits for postgresql", LOG_I("worker", w->index), LOG_S("reason", why));
 }
 
@@ -156,7 +172,7 @@ void pool_tend(struct pool *p)
 	for (size_t i = 0; i < p->settings.workers; i++) {
 		int64_t since_us = atomic_load(&p->workers[i].waits_since_us);
 		if (since_us && now_us - since_us >= STUCK_AFTER_US)
-			set_stuck(&p->workers[i], since_us, "no answer yet");
+			set_stuck(&p->workers[i], since_us);
 	}
 }
 
@@ -356,7 +372,7 @@ static void write_batch(struct worker *w, struct batch *b)
 				continue;
 			if (b->count == 0)
 				break;
-			set_stuck(w, atomic_load(&w->waits_since_us), ledger_error(w->ledger));
+			note_failure(w, ledger_error(w->ledger), true);
 			keep_suspects(w, b);
 			return;
 		}
@@ -368,9 +384,7 @@ static void write_batch(struct worker *w, struct batch *b)
 			break;
 		}
 		metric_add(METRIC_PG_RETRIED, 1);
-		int64_t since_us = atomic_load(&w->waits_since_us);
-		if (r == STORE_UNUSABLE || clock_mono_us() - since_us >= STUCK_AFTER_US)
-			set_stuck(w, since_us, ledger_error(w->ledger));
+		note_failure(w, ledger_error(w->ledger), r == STORE_UNUSABLE);
 		back_off(w, tries);
 		batch_drop_unwanted(b);
 		if (atomic_load(&w->pool->stopping))
