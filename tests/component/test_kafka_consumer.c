@@ -441,12 +441,29 @@ static void hide_topic(const char *topic, bool hidden)
 				      hidden ? RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART : RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
-/* Lets librdkafka's threads go on without a poll: there is nothing to wait for but their timers. */
-static void leave_alone(int ms)
+/* The mock tells what it was asked by the errors, of which this is none, that still wait for a request. */
+static void expect_request(int16_t request)
 {
-	int64_t end_ms = clock_mono_ms() + ms;
-	for (int64_t left_ms = ms; left_ms > 0; left_ms = end_ms - clock_mono_ms())
-		rd_kafka_poll(kafka.rk, (int)left_ms);
+	ck_assert_int_eq(rd_kafka_mock_broker_push_request_error_rtts(kafka.cluster, 1, request, (size_t)1,
+								      RD_KAFKA_RESP_ERR_NO_ERROR, 0), 0);
+}
+
+static void await_request(int16_t request)
+{
+	int64_t deadline_ms = clock_mono_ms() + EVENT_TIMEOUT_MS;
+	size_t expected = 1;
+	while (expected > 0) {
+		ck_assert_msg(clock_mono_ms() < deadline_ms, "no request %d", request);
+		rd_kafka_poll(kafka.rk, 20);
+		ck_assert_int_eq(rd_kafka_mock_broker_error_stack_cnt(kafka.cluster, 1, request, &expected), 0);
+	}
+}
+
+/* Only a member that has its assignment sends one, and it does so without being polled. */
+static void await_heartbeat(void)
+{
+	expect_request(REQUEST_HEARTBEAT);
+	await_request(REQUEST_HEARTBEAT);
 }
 
 /* rejoined-without-answer: when the topics change, an eager member does not wait for our release. */
@@ -498,9 +515,11 @@ START_TEST(test_kafka_consumer__an_assignment_that_was_replaced_is_lost)
 	mock_kafka_set(&kafka, "partition.assignment.strategy", "roundrobin");
 	mock_kafka_fill(&kafka, TOPIC, 0, 0, 10);
 	ck_assert_int_eq(kafka_consumer_open(&kafka.settings, topics, 2, &c, error, sizeof(error)), 0);
-	leave_alone(4000);
+	await_heartbeat();
+	expect_request(REQUEST_SYNC_GROUP);
 	hide_topic(LATER_TOPIC, false);
-	leave_alone(REJOIN_MS);
+	await_request(REQUEST_SYNC_GROUP);
+	await_heartbeat();
 	struct given g = poll_assigned(c, PARTITIONS);
 	kafka_consumer_start(c, g.items, g.count);
 	poll_for(c, KAFKA_LOST, 0, &e);

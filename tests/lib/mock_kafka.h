@@ -11,7 +11,13 @@
 #include <librdkafka/rdkafka_mock.h>
 
 /* Request types as the protocol numbers them, for injected errors. */
-enum { REQUEST_PRODUCE = 0, REQUEST_FETCH = 1, REQUEST_OFFSET_COMMIT = 8, REQUEST_HEARTBEAT = 12 };
+enum {
+	REQUEST_PRODUCE = 0,
+	REQUEST_FETCH = 1,
+	REQUEST_OFFSET_COMMIT = 8,
+	REQUEST_HEARTBEAT = 12,
+	REQUEST_SYNC_GROUP = 14,
+};
 
 struct mock_kafka {
 	rd_kafka_t *rk; /* owns the cluster, and produces to it */
