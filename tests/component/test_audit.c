@@ -170,6 +170,9 @@ static const struct corruption {
 	{"UPDATE orders SET customer_id = NULL WHERE order_id = 'o-3'", "order o-3: its facts and terms call for 0 points"},
 	{"UPDATE orders SET partner_id = 'p9' WHERE order_id = 'o-2'", "order o-2 kind 1 seq 1: partner"},
 	{"UPDATE orders SET customer_id = 'c 4' WHERE order_id = 'o-4'", "order o-4: an id that no event"},
+	{"UPDATE orders SET points_seq = 2 WHERE order_id = 'o-1'", "order o-1: 72 points in 2 postings"},
+	{"UPDATE orders SET order_credit_minor = 7290 WHERE order_id = 'o-1'", "order o-1: 72 points in 1 postings and a credit of 7290"},
+	{"UPDATE orders SET driver_id = NULL WHERE order_id = 'o-1'", "order o-1: driver_id"},
 	{"UPDATE orders SET driver_at = NULL WHERE order_id = 'o-1'", "order o-1: driver_id"},
 	{"UPDATE orders SET pinned_rule_version = 2 WHERE order_id = 'o-1'", "order o-1: the rule version that is pinned was not eligible"},
 	{"UPDATE orders SET pinned_rule_version = 3 WHERE order_id = 'o-1'", "order o-1: the rule version that is pinned does not exist"},
@@ -224,6 +227,24 @@ START_TEST(test_audit__names_the_row_that_is_corrupted)
 }
 END_TEST
 
+/* A column that an order gets is one that the auditor has to read. */
+START_TEST(test_audit__each_column_of_an_order_is_corrupted_above)
+{
+#define COLUMN_NAME(symbol, column, type, kind, field) #column,
+	static const char *const columns[] = {ORDER_COLUMNS(COLUMN_NAME)};
+	for (size_t i = 0; i < sizeof(columns) / sizeof(columns[0]); i++) {
+		char set[64], also[64];
+		bool corrupted = false;
+		snprintf(set, sizeof(set), "UPDATE orders SET %s = ", columns[i]);
+		snprintf(also, sizeof(also), ", %s = ", columns[i]);
+		for (size_t k = 0; k < sizeof(corruptions) / sizeof(corruptions[0]); k++)
+			corrupted |= strncmp(corruptions[k].sql, set, strlen(set)) == 0 ||
+			             (strncmp(corruptions[k].sql, set, strlen("UPDATE orders")) == 0 && strstr(corruptions[k].sql, also));
+		ck_assert_msg(corrupted, "nobody corrupts %s", columns[i]);
+	}
+}
+END_TEST
+
 START_TEST(test_audit__many_findings_are_counted)
 {
 	struct pg *pg = fresh_ledger();
@@ -274,6 +295,7 @@ int main(void)
 	tcase_add_test(c, test_audit__a_right_ledger_passes);
 	tcase_add_loop_test(c, test_audit__names_the_row_that_is_corrupted, 0,
 	                    (int)(sizeof(corruptions) / sizeof(corruptions[0])));
+	tcase_add_test(c, test_audit__each_column_of_an_order_is_corrupted_above);
 	tcase_add_test(c, test_audit__many_findings_are_counted);
 	tcase_add_test(c, test_audit__is_of_one_snapshot);
 	suite_add_tcase(suite, c);
