@@ -114,6 +114,25 @@ START_TEST(test_store__a_row_comes_back_as_it_was_written)
 }
 END_TEST
 
+START_TEST(test_store__a_schema_for_newer_workers_stops_each_batch)
+{
+	struct ledger_stage t;
+	ledger_stage_open(&t, server.dsn, "newer only");
+	struct store *s = store_new(&t.settings, 0);
+	expect(s, stage_write(s, &t.epoch, "a"), STORE_OK, "before");
+	stage_run(&t, "INSERT INTO schema_version (version, name, min_worker) SELECT max(version) + 1, 'x', max(version) + 1"
+		      " FROM schema_version");
+	expect(s, stage_write(s, &t.epoch, "b"), STORE_UNUSABLE, "behind a migration for others");
+	ck_assert_ptr_nonnull(strstr(store_error(s), "run a newer delivery-worker"));
+	ck_assert_int_eq(stage_orders(&t), 1);
+	/* One that old workers survive stops none. */
+	stage_run(&t, "UPDATE schema_version SET min_worker = version - 1 WHERE name = 'x'");
+	expect(s, stage_write(s, &t.epoch, "b"), STORE_OK, "behind a step that is for it, too");
+	store_free(s);
+	ledger_stage_close(&t);
+}
+END_TEST
+
 /* ---- another transaction in between ---- */
 
 START_TEST(test_store__an_order_changed_since_it_was_read_is_stale)
@@ -507,6 +526,7 @@ int main(void)
 	Suite *suite = suite_create("store");
 	TCase *c = tcase_create("store");
 	tcase_set_timeout(c, 60);
+	tcase_add_test(c, test_store__a_schema_for_newer_workers_stops_each_batch);
 	tcase_add_test(c, test_store__columns_are_those_of_the_table);
 	tcase_add_test(c, test_store__a_row_comes_back_as_it_was_written);
 	tcase_add_test(c, test_store__an_order_changed_since_it_was_read_is_stale);

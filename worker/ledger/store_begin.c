@@ -1,9 +1,11 @@
 /* The reading half of a batch's transaction: what it was told of the database, and its orders. */
 #include "worker/failpoint.h"
+#include "worker/ledger/migrate.h"
 #include "worker/ledger/order_columns.h"
 #include "worker/ledger/store.h"
 #include "worker/ledger/store_internal.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 enum order_column { TID, ORDER_COLUMNS(ORDER_COLUMN_SYMBOL) };
@@ -14,7 +16,7 @@ static const struct pg_statement begin = {"begin", "BEGIN"};
 static const struct pg_statement check = {
 	"check",
 	"SELECT h.epoch, substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8) = h.timeline,"
-	" h.rules_revision, w.batches"
+	" h.rules_revision, w.batches, (SELECT min_worker FROM schema_version ORDER BY version DESC LIMIT 1)"
 	" FROM history h LEFT JOIN witnesses w ON w.id = $1::int8"};
 
 /* In key order, which is the order of the caller's array. Locks are taken in that order, too. */
@@ -355,12 +357,21 @@ static enum store_result ask_again(struct store *s, struct order *orders, size_t
 	return STORE_OK;
 }
 
-/* What the check's row says of the database's history. */
+/* What the check's row says of the schema, and of the database's history. */
 static enum store_result judge_history(struct store *s, const struct history_epoch *expected,
                                        const struct pg_rows *row, int64_t *rules_revision)
 {
 	if (pg_rows_count(row) != 1)
 		return store_no_history(s);
+	/* A migration that this worker does not survive may come while it runs. */
+	int64_t min_worker = pg_null(row, 0, 4) ? 0 : pg_integer(row, 0, 4);
+	if (min_worker > ledger_schema_newest()) {
+		snprintf(s->error, sizeof(s->error),
+		         "the schema is for workers that know its version %" PRId64 ", this one knows %d: run a newer"
+		         " delivery-worker",
+		         min_worker, ledger_schema_newest());
+		return STORE_UNUSABLE;
+	}
 	struct history_epoch epoch = store_epoch_of(pg_text(row, 0, 0));
 	int64_t batches = pg_null(row, 0, 3) ? -1 : pg_integer(row, 0, 3);
 	*rules_revision = pg_integer(row, 0, 2);
