@@ -298,7 +298,8 @@ class LimitsTest(unittest.TestCase):
             elapsed_s = time.monotonic() - started
             for worker in (first, second):
                 self.assertGreater(worker.metrics().value("records_settled_total", outcome="deferred"), 0)
-            deferred = sum(int(worker.metrics().value("deferred_copies_total", kind="first")) for worker in (first, second))
+            deferred = sum(int(worker.metrics().value("deferred_copies_total", kind="first"))
+                for worker in (first, second))
         self.assertLessEqual(records - deferred, burst + elapsed_s + 1)
         self.assertGreaterEqual(records - deferred, burst)
         sources = {(copy.header("dw_source_partition"), copy.header("dw_source_offset"))

@@ -137,8 +137,8 @@ enum gate_answer gate_admit(struct gate *g, struct gate_request *requests, size_
 		       !slice_equal(t->partners[partner].partner_id, requests[i].partner_id))
 			partner++;
 		ENSURE(partner < ORACLE_PARTNERS);
-		const struct gcra_ask ask = {requests[i].per_second, requests[i].burst, requests[i].wanted, requests[i].shown,
-					     ++generations};
+		const struct gcra_ask ask = {requests[i].per_second, requests[i].burst, requests[i].wanted,
+					     requests[i].shown, ++generations};
 		const struct gcra_answer a = gcra_charge(&buckets[partner], sim_now() + SECOND_US, &ask);
 		requests[i].granted = a.granted;
 		requests[i].over = a.over;

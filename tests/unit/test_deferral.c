@@ -1,6 +1,6 @@
 /*
- * deferral.c: its tables, and what they come to: backlogs that wait on a real limiter (gcra.c) in partitions that are read
- * head first, until the last record has passed.
+ * deferral.c: its tables, and what they come to: backlogs that wait on a real limiter (gcra.c) in partitions that are
+ * read head first, until the last record has passed.
  */
 #include "worker/pipeline/deferral.h"
 

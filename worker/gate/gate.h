@@ -14,12 +14,12 @@
  *     gate_mark    SADD + EXPIRE NX, only after COMMIT, with the epoch read in that transaction;
  *                  sent at once, its replies are read by the gate's next call
  *
- * Redis down: lookup finds nothing, mark does nothing, admit falls back to a limiter in this process
- * with the replica's share of the rate (or says GATE_WAIT, by option). That one's generations are its own: records with a
- * slot of Redis' are charged here anew, and by Redis when it is back, so that a slot is only ever honoured by who
- * gave it, and the rate is kept. After a failure Redis is left
- * alone for a backoff with jitter (100 ms doubling to 5 s), so a slow Redis costs one timeout, not one a batch.
- * The state shows in metrics: dependency_up{redis}, degraded{dedup,rate_limit}.
+ * Redis down: lookup finds nothing, mark does nothing, admit falls back to a limiter in this process with the
+ * replica's share of the rate (or says GATE_WAIT, by option). That one's generations are its own: records with a slot
+ * of Redis' are charged here anew, and by Redis when it is back, so that a slot is only ever honoured by who gave it,
+ * and the rate is kept. After a failure Redis is left alone for a backoff with jitter (100 ms doubling to 5 s), so a
+ * slow Redis costs one timeout, not one a batch. The state shows in metrics: dependency_up{redis},
+ * degraded{dedup,rate_limit}.
  *
  * Thread: a gate belongs to one worker thread; gate_shared to all of them (its own lock).
  */
@@ -82,7 +82,7 @@ struct gate_request {
 	int64_t burst;      /* >= 1 */
 	int64_t wanted;     /* > 0 */
 	int64_t granted;    /* out: 0 .. wanted. All that is wanted is charged */
-	int64_t shown;      /* the generation of the limiter's key in which these were charged before; 0: they were not */
+	int64_t shown;      /* the generation of the limiter's key that charged these before; 0: none did */
 	int64_t generation; /* out: of the key now. The one shown: nothing was charged, and their slots hold */
 	int64_t over;       /* out, with `stretch`: for gate_wait_us */
 	double stretch;

@@ -1,8 +1,8 @@
 /*
- * The generic cell rate algorithm in exact integers, with a debt that may grow: all that is asked for is charged; what is
- * within the burst is granted now, and the rest is told how much has to be paid back before it is its turn. What is kept
- * is the theoretical arrival time: when the bucket is full again, in µs and a remainder in millionths of a cell, so that a
- * rate that does not divide a million does not drift.
+ * The generic cell rate algorithm in exact integers, with a debt that may grow: all that is asked for is charged;
+ * what is within the burst is granted now, and the rest is told how much has to be paid back before it is its turn.
+ * What is kept is the theoretical arrival time: when the bucket is full again, in µs and a remainder in millionths of
+ * a cell, so that a rate that does not divide a million does not drift.
  *
  * Over any T seconds at most burst + per_second × T cells are granted or come to their turn, and as many (less one)
  * while more is asked for. The turns that were told hold for one *generation* of the bucket: one that is new, or whose
@@ -22,7 +22,7 @@
 #define GCRA_BURST_MAX INT64_C(1000000)
 /* A cell, in the unit of the debt: what one µs at one a second pays back. */
 #define GCRA_CELL INT64_C(1000000)
-/* The most that is owed, four thousand million cells: below 2^53, for Lua. What is asked for beyond it is not charged. */
+/* The most that is owed, four thousand million cells: below 2^53, for Lua. What goes beyond it is not charged. */
 #define GCRA_DEBT_MAX INT64_C(4000000000000000)
 /* Generations are 1 .. this: a double holds them. */
 #define GCRA_GENERATION_MAX ((INT64_C(1) << 53) - 1)
@@ -46,8 +46,8 @@ struct gcra_ask {
 
 struct gcra_answer {
 	int64_t granted;    /* of those wanted; the others are charged, too, and wait */
-	int64_t over;       /* in millionths of a cell: what is to be paid back before the first that waits has its turn. When
-	                       the generation is the one shown, before the last turn that was told */
+	int64_t over;       /* in millionths of a cell: what is to be paid back before the first that waits has its turn.
+	                       When the generation is the one shown, before the last turn that was told */
 	int64_t generation; /* the one shown: nothing was charged */
 };
 

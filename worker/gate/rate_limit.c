@@ -14,9 +14,9 @@ enum {
 
 /*
  * gcra.c in Lua, on Redis' clock, which all replicas share. The state is
- * "full_at_us:remainder:per_second:seen_us:generation"; every number is below 2^53, or its only use is that it is larger
- * than the most that can be owed. A key of another type or form is a new bucket. The key expires when the bucket is full
- * again and the last turn is over, ARGV[6] ms later (a millisecond more: expiry is cut to those).
+ * "full_at_us:remainder:per_second:seen_us:generation"; every number is below 2^53, or its only use is that it is
+ * larger than the most that can be owed. A key of another type or form is a new bucket. The key expires when the
+ * bucket is full again and the last turn is over, ARGV[6] ms later (a millisecond more: expiry is cut to those).
  */
 const char gate_script[] =
 	"local rate, burst, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])\n"

@@ -202,8 +202,8 @@ enum admission { ADMITTED, WAITS, UNDECIDED };
 static enum admission judge(struct record *r, struct gate_request *request, int64_t now_ms, int64_t defer_ms)
 {
 	if (request->shown && request->generation == request->shown) {
-		/* By then all that was charged is paid. The slot of a clock that is far ahead, or of a charge that the key
-		 * has lost, is no slot. */
+		/* By then all that was charged is paid. The slot of a clock that is far ahead, or of a charge that the
+		 * key has lost, is no slot. */
 		int64_t paid_ms = turn_ms(request, 0, now_ms);
 		if (r->slot.at_ms <= paid_ms + deferral_slot_life_ms(defer_ms))
 			return r->slot.at_ms <= now_ms ? ADMITTED : WAITS;

@@ -72,14 +72,14 @@ struct rate_limit {
 
 /*
  * Sums up what limited partners want, for records that were not admitted yet, into requests: those that show a slot
- * apart from those that don't. A slot that is over (`defer_ms`: deferral.h), or of another rate than the partner has now,
- * is not shown. `rules` may be NULL. Returns: how many requests.
+ * apart from those that don't. A slot that is over (`defer_ms`: deferral.h), or of another rate than the partner has
+ * now, is not shown. `rules` may be NULL. Returns: how many requests.
  */
 size_t batch_collect_requests(struct batch *b, const struct rules *rules, const struct rate_limit *standard,
                               int64_t now_ms, int64_t defer_ms);
 /* Admits as many records of each partner as were granted, the first ones, and those whose slot holds and has come; the
- * rest is to be deferred, each with a slot. Returns: whether some are left whose slot turned out to be none: they are to
- * be asked for again, once. */
+ * rest is to be deferred, each with a slot. Returns: whether some are left whose slot turned out to be none: they are
+ * to be asked for again, once. */
 must_use bool batch_apply_grants(struct batch *b, int64_t now_ms, int64_t defer_ms);
 
 /* Takes out what the write finished: letters and deferrals to `outgoing`, written ones to `returned`. The marks of the

@@ -204,7 +204,8 @@ static void find_slot(const struct header *headers, size_t count, struct rate_sl
 {
 	struct rate_slot slot;
 	struct slice limit;
-	if (!find_number(headers, count, SLOT, 1, INT64_MAX / 1000, &slot.at_ms) || !find(headers, count, LIMIT, &limit))
+	if (!find_number(headers, count, SLOT, 1, INT64_MAX / 1000, &slot.at_ms) ||
+	    !find(headers, count, LIMIT, &limit))
 		return;
 	const char *colon = limit.len ? memchr(limit.data, ':', limit.len) : NULL;
 	if (!colon)

@@ -8,14 +8,14 @@
  *  1. *Charged.* A record over its partner's limit is charged all the same: the limiter lets its debt grow. The
  *     moment at which that debt is paid is the record's *slot*. Fresh records of the partner queue behind it, since
  *     the debt is theirs to wait for, too.
- *  2. *Copied.* Its copy goes to the longest class whose delay is not beyond the slot, due after just that delay. When
- *     no delay fits any more it goes to class 0, due at its slot, rounded up to a grid so that a partition is not paused
- *     and resumed for each record.
+ *  2. *Copied.* Its copy goes to the longest class whose delay is not beyond the slot, due after just that delay.
+ *     When no delay fits any more it goes to class 0, due at its slot, rounded up to a grid so that a partition is
+ *     not paused and resumed for each record.
  *  3. *Held.* The head of a partition is due at dw_not_before_ms, no later than its Kafka time plus its class's delay,
  *     nor later than that delay after this worker met it at the head: what a wrong clock or another option wrote holds
  *     nobody for longer.
- *  4. *Due before its slot.* It is copied again (2) under the slot that it has, and nothing is charged. From a class that
- *     is not the longest it goes on after three copies at the most, since less than four of its delays are left.
+ *  4. *Due before its slot.* It is copied again (2) under the slot that it has, and nothing is charged. From a class
+ *     that is not the longest it goes on after three copies at the most, since less than four of its delays are left.
  *  5. *Due at its slot.* It passes. Until 2D after it, that is: whoever comes later (nobody worked meanwhile) is asked
  *     anew (1), or all that has become due in an outage would pass at once.
  *  6. *Void.* A slot is the limiter's word only while the partner's rate is what it was and the limiter's key is of the
