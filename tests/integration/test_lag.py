@@ -77,16 +77,16 @@ class LagTest(unittest.TestCase):
     def test_lag__is_right_at_every_scrape(self):
         scene = self.new_scene(PARTITIONS, **{"inflight.max": 400, "batch.max": 50})
         postgres = shared().postgres
-        scene.slow_down(0.02)
+        scene.slow_down(0.2)
         self.produce()
         self.addCleanup(postgres.thaw)
         right = settled = 0
         with scene.worker() as worker:
-            while settled < RECORDS / 4:
+            while settled < RECORDS / PARTITIONS - 200:  # something is left in each
                 metrics, aged = self.scrape(worker)
                 settled = metrics.value("records_settled_total")
                 right += aged
-            self.assertGreater(right, 20, "scrapes under load")
+            self.assertGreater(right, 10, "scrapes under load")
 
             postgres.freeze()
             worker.wait_until(lambda m: m.value("consumer_partition_paused", topic=scene.topic) == PARTITIONS, 20)
@@ -99,6 +99,7 @@ class LagTest(unittest.TestCase):
                 self.assertGreater(self.figure(later, "consumer_lag_seconds", partition),
                     self.figure(hung, "consumer_lag_seconds", partition))
             postgres.thaw()
+            scene.psql("DROP TRIGGER dawdle ON orders")
 
             while self.scrape(worker)[0].value("consumer_lag", topic=scene.topic):
                 pass
@@ -124,8 +125,8 @@ class LagTest(unittest.TestCase):
             worker.wait_logged(r"level=error msg=\"offsets lost:.* lost="
                 + ",".join(f"{p}:4-{4 + count}" for p, count in lost.items()) + r"\n")
             metrics = worker.wait_until(lambda m: m.value("degraded", what="offset_lost") == 1 and
-                all(len(m.series(f"consumer_{name}", topic=scene.topic)) == fleet for name in ("lag", "lag_seconds")), 20,
-                "the fleet's lag")
+                all(len(m.series(f"consumer_{name}", topic=scene.topic)) == fleet for name in ("lag", "lag_seconds")),
+                20, "the fleet's lag")
             self.assertEqual({p: self.figure(metrics, "partition_offsets_lost", p) for p in range(fleet)}, lost)
             self.assertEqual(metrics.value("partition_offsets_lost", topic=scene.deferred), 0)
             self.assertEqual(len(re.findall(rf"topic={scene.topic} assigned=0-{fleet - 1}\n", worker.log(1000))), 1)

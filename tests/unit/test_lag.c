@@ -163,7 +163,8 @@ static void steal_stderr(void)
 	ck_assert_int_ge(dup2(fileno(stolen), STDERR_FILENO), 0);
 }
 
-static const struct lag_position nothing_known = {.committed = -1, .uncommitted_us = -1, .next = -1, .lost = -1, .state = ""};
+static const struct lag_position nothing_known = {
+	.committed = -1, .uncommitted_us = -1, .next = -1, .lost = -1, .state = ""};
 
 /* Committed up to where it reads: nothing in flight, so the time of the next record is not known here. */
 static void publish_idle(int partition, int64_t position)

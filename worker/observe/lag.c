@@ -214,8 +214,8 @@ static bool step(struct lag_row *cursor)
 	return go_on;
 }
 
-/* What is said of Kafka rests on this: the one regular contact with the brokers, as consumers hear from librdkafka only of
- * change. */
+/* What is said of Kafka rests on this: the one regular contact with the brokers, as consumers hear from librdkafka
+ * only of change. */
 static void note_silence(const char *topic, int32_t partition)
 {
 	metric_set(METRIC_UP_KAFKA, 0);

@@ -33,8 +33,8 @@ void lag_remove(const char *topic, int32_t partition);
 
 /* Starts the thread that asks for the logs' ends every `interval_ms`, and reads the one record behind
  * `committed` when nobody knows its time; while no partition is published it asks for `topic`, which must
- * outlive it. What the brokers answer is dependency_up{kafka}: it is 0 within `interval_ms` and 2 s of the first question
- * that one of them leaves unanswered. Returns: 0; -1 and one line in `error`. */
+ * outlive it. What the brokers answer is dependency_up{kafka}: it is 0 within `interval_ms` and 2 s of the
+ * first question that one of them leaves unanswered. Returns: 0; -1 and one line in `error`. */
 must_use int lag_start(const struct kafka_settings *s, const char *topic, int interval_ms, char *error,
                        size_t error_size);
 void lag_stop(void);

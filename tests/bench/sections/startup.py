@@ -11,7 +11,7 @@ from .streams import settings
 
 # The line is logged when the consumers' threads run, microseconds before their first poll.
 STARTED = r"ts=(\S+)Z level=info msg=started "
-JOINED = r"ts=(\S+)Z level=info msg=partitions topic=\S+ assigned="  # the group's answer; where to start is asked after it
+JOINED = r"ts=(\S+)Z level=info msg=partitions topic=\S+ assigned="  # the group's answer; the start is asked after it
 RUNS = 3
 ALL = PARTITIONS + 4  # with those of the deferred topic
 
