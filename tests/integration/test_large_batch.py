@@ -13,8 +13,9 @@ from stack.traffic import encode, kcat
 RECORDS = 1500
 PADDING_BYTES = 60_000
 INFLATED_MB = RECORDS * PADDING_BYTES / 1e6
-# Back-pressure lets a batch be fetched anew before the first copy is gone; beside these two the worker takes 30 MB.
-PEAK_MB = 2 * INFLATED_MB + 60
+# Back-pressure lets a batch be fetched anew before the first copy is gone. Beside these two the worker takes 70 MB:
+# its own, and blocks for records of this size.
+PEAK_MB = 2 * INFLATED_MB + 110
 
 
 class LargeBatchTest(unittest.TestCase):
