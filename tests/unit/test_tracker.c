@@ -696,11 +696,63 @@ START_TEST(test_tracker__settling_a_ticket_not_given_is_a_bug)
 }
 END_TEST
 
+/* ---- whose log it is ---- */
+
+/* The last record below what may be committed, whichever order they settle in and however often the ring is made anew:
+ * against the list of all that were entered. */
+START_TEST(test_tracker__last_is_the_last_record_below_what_may_be_committed)
+{
+	enum { RECORDS = 3000 };
+	static int64_t offsets[RECORDS];
+	static uint64_t tickets[RECORDS];
+	static bool settled[RECORDS];
+	struct prng random = prng_of(11);
+	for (int life = 0; life < 40; life++) {
+		struct tracker t;
+		int entered = 0, oldest = 0;
+		int64_t next = 5;
+		tracker_init(&t);
+		tracker_start(&t, next);
+		memset(settled, 0, sizeof(settled));
+		const struct fingerprint adopted = {true, 3, 99, -1};
+		tracker_adopt(&t, &adopted);
+		while (oldest < RECORDS) {
+			if (entered < RECORDS && prng_below(&random, 3) > 0) {
+				next += (int64_t)prng_below(&random, 3);
+				offsets[entered] = next;
+				tickets[entered] = enter(&t, next, 1000);
+				tracker_fingerprint(&t, &(struct fingerprint){true, next, (uint64_t)next * 7, next % 2 ? next : -1});
+				entered++;
+				next++;
+			} else if (entered > oldest) {
+				/* Mostly far from the oldest one, so that runs stay behind it. */
+				int at = oldest + (int)prng_below(&random, (uint64_t)(entered - oldest));
+				if (!settled[at])
+					tracker_settle(&t, tickets[at]);
+				settled[at] = true;
+				while (oldest < entered && settled[oldest])
+					oldest++;
+			}
+			const struct fingerprint *last = tracker_last(&t);
+			int64_t expected = oldest > 0 ? offsets[oldest - 1] : adopted.offset;
+			EXPECT(last->exists && last->offset == expected, "life %d: last at %" PRId64 ", not %" PRId64, life,
+			       last->offset, expected);
+			EXPECT(last->hash == (oldest > 0 ? (uint64_t)expected * 7 : 99), "life %d: another hash", life);
+			EXPECT(last->time_ms == (oldest > 0 && expected % 2 ? expected : -1), "life %d: another time", life);
+		}
+		tracker_start(&t, next);
+		EXPECT(!tracker_last(&t)->exists, "life %d: a new reading knows a record", life);
+		tracker_release(&t);
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("tracker");
 	TCase *tc = tcase_create("tracker");
 	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, test_tracker__last_is_the_last_record_below_what_may_be_committed);
 	tcase_add_test(tc, test_tracker__every_order_of_seven);
 	tcase_add_loop_test(tc, test_tracker__random_lives, 0, 20);
 	tcase_add_test(tc, test_tracker__ring_grows);
