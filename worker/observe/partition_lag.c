@@ -52,7 +52,8 @@ static void prove(struct partition_lag *p, int64_t end, int64_t mono_us)
 void partition_lag_publish(struct partition_lag *p, const struct lag_position *position, int64_t mono_us)
 {
 	p->position = *position;
-	prove(p, position->next > p->high ? position->next : p->high, mono_us);
+	prove(p, p->high, p->high_us);
+	prove(p, position->next, mono_us);
 }
 
 void partition_lag_answer(struct partition_lag *p, int64_t low, int64_t high, int64_t mono_us)
@@ -60,10 +61,12 @@ void partition_lag_answer(struct partition_lag *p, int64_t low, int64_t high, in
 	/* Ends do not go back: it is another log, of which nothing was seen. */
 	if (high < p->high)
 		p->proven_end = p->seen_at = p->seen_us = p->seen_next = -1;
+	if (high != p->high)
+		p->high_us = mono_us;
 	p->low = low;
 	p->high = high;
 	p->answered_us = mono_us;
-	prove(p, high, mono_us);
+	prove(p, high, p->high_us);
 }
 
 int64_t partition_lag_first(const struct partition_lag *p)

@@ -15,6 +15,7 @@ struct partition_lag {
 	struct lag_position position;
 	int64_t asked;           /* Kafka's commit, asked for while the owner does not know it; as lag_position.committed */
 	int64_t low, high;       /* the log's start and end; good only with answered_us */
+	int64_t high_us;         /* monotonic, when `high` was first told */
 	int64_t answered_us;     /* monotonic, when the brokers last told them; -1: never */
 	/* The log's end as it was first known to be beyond the base: that record is at least so old. */
 	int64_t proven_end;      /* -1: never known */
