@@ -77,12 +77,13 @@ static const struct fixed invariants[] = {
 };
 
 /*
- * Properties that are refused, and why. All of librdkafka 2.0.2's and 2.14's were looked at for what breaks a
- * promise of the worker's. Not here, and left to whoever sets them: names and addresses, security (security.*,
- * ssl.*, sasl.*: what a handle can't be made with is an error at the start), time-outs and backoffs (they delay),
- * sizes of buffers and batches (check_taken, size_buffers), retries and *.timeout.ms of the producer (what it gives
- * up the outbox sends again), max.in.flight (judged with idempotence by librdkafka), check.crcs, compression,
- * partitioner, client.rack, debug, plugins. group.instance.id is refused in options.c where consumers share it.
+ * Properties that are refused, and why. All of librdkafka 2.0.2's were looked at for what breaks a promise of the
+ * worker's, and of later releases' what is known of them. Not here, and left to whoever sets them: names and addresses,
+ * security (security.*, ssl.*, sasl.*: what a handle can't be made with is an error at the start), time-outs and
+ * backoffs (they delay), sizes of buffers and batches (check_taken, size_buffers), retries and *.timeout.ms of the
+ * producer (what it gives up the outbox sends again), max.in.flight (judged with idempotence by librdkafka), check.crcs,
+ * compression, partitioner, client.rack, debug, plugins. group.instance.id is refused in options.c where consumers share
+ * it.
  * Callbacks can't be set from text at all.
  */
 static const struct {
