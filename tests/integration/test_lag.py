@@ -92,7 +92,8 @@ class LagTest(unittest.TestCase):
 
             postgres.freeze()
             worker.wait_until(lambda m: m.value("consumer_partition_paused", topic=scene.topic) == PARTITIONS and
-                {p: figures[0] for p, figures in self.worker_says(m).items()} == scene.committed(), 20, "the last commit")
+                {p: figures[0] for p, figures in self.worker_says(m).items()} == scene.committed(), 20,
+                "the last commit")
             hung, aged = self.scrape(worker)
             self.assertEqual(aged, PARTITIONS)
             self.assertEqual(self.worker_says(hung), self.tool_says())
