@@ -228,7 +228,7 @@ class Case:
         woken = self.victim.log_size()
         self.victim.thaw()
         # It notices: what it had is lost to the group, or gone when it had drained; then it is given some again.
-        self.victim.wait_logged(r'msg="partitions lost to the group"|msg=partition event=gone', 60, woken)
+        self.victim.wait_logged(r'msg="partitions lost to the group"|msg=partitions topic=\S+ gone=', 60, woken)
         # The line for that may be suppressed, as one too many of its message in a second.
         self.victim.wait_until(is_assigned, 60, "another assignment")
         self.victim.wait_until(lambda m: 0 < m.value("assigned_partitions") < ALL, 60, "a share of the partitions")

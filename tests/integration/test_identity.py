@@ -95,6 +95,20 @@ class IdentityTest(unittest.TestCase):
             self.assertEqual(ledger_totals(self.scene), before)
             worker.stop()
 
+    def test_identity__a_topic_made_anew_under_a_running_worker_stops_loudly(self):
+        """The second log has grown past what was read of the first before anybody looks at its end."""
+        self.produce(orders(0, 10))
+        with self.scene.worker(**{"lag.interval_ms": 500}) as worker:
+            self.settle(worker)
+            worker.freeze()
+            self.make_topic_anew()
+            self.produce(orders(100, 25))
+            worker.thaw()
+            worker.wait_logged(r"offsets lost.*\bpartition=0 from=0 to=25\b", limit_s=60)
+            worker.stop()
+        # The ten that were skipped are there: another log is read from its start.
+        self.run_once("--accept-loss", f"{self.scene.topic}:0:0-25")
+
     def test_identity__a_found_loss_survives_restarts_and_a_log_that_grows(self):
         self.produce(orders(0, 10))
         self.run_once()
@@ -115,7 +129,7 @@ class IdentityTest(unittest.TestCase):
         self.produce(orders(0, 10))
         self.run_once()
         with self.scene.worker() as worker:
-            worker.wait_logged(rf"partition starts.*topic={re.escape(self.scene.topic)} partition=0 offset=10")
+            worker.wait_logged(rf"partitions topic={re.escape(self.scene.topic)} start=0@10\b")
             self.produce(orders(10, 5))
             self.settle(worker)
             self.assertEqual(worker.metrics().value("records_consumed_total"), 5)

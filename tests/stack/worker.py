@@ -118,13 +118,14 @@ class Worker:
 
     def wait_logged(self, pattern, limit_s=20, since=0):
         """Waits for a line, from byte `since` of the log on, that matches. Returns the match."""
+        return wait_until(lambda: re.search(pattern, self.log_since(since)), limit_s,
+            lambda: f"{self.name}: no log line {pattern}\n{self.log()}")
 
-        def look():
-            with open(self.process.log, "rb") as log:
-                log.seek(since)
-                return re.search(pattern, log.read().decode(errors="replace"))
-
-        return wait_until(look, limit_s, lambda: f"{self.name}: no log line {pattern}\n{self.log()}")
+    def log_since(self, start):
+        """The log from byte `start` on."""
+        with open(self.process.log, "rb") as log:
+            log.seek(start)
+            return log.read().decode(errors="replace")
 
     def log_size(self):
         return os.path.getsize(self.process.log)

@@ -240,6 +240,9 @@ static const struct {
 } logs[] = {
 	{"nothing is found out yet", PRINT, 0, LOG_UNPROVEN, false, false},
 	{"another record", PRINT, 0, LOG_OTHER_RECORD, false, true},
+	{"replaced while it was read", PRINT, 0, LOG_REPLACED, false, true},
+	{"replaced, and progress has gone on without a fingerprint", {0}, 0, LOG_REPLACED, false, true},
+	{"replaced, and retention has passed the record since", PRINT, 50, LOG_REPLACED, false, true},
 	{"the record is missing", PRINT, 0, LOG_RECORD_MISSING, false, true},
 	{"it is missing from its very offset on", PRINT, 49, LOG_RECORD_MISSING, false, true},
 	{"retention has passed it", PRINT, 50, LOG_RECORD_MISSING, false, false},
@@ -321,6 +324,18 @@ START_TEST(test_start_rule__mark_text)
 }
 END_TEST
 
+/* Taken for an operator's, it would set progress back while releases are mixed. */
+START_TEST(test_start_rule__a_later_releases_mark_is_a_mark)
+{
+	static const char *const later[] = {"dw2 whatever", "dw2 ", "dw10 00017f80ff0aa0123456789abcdef000 00000001deadbeef x"};
+	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
+		struct commit_mark m = example;
+		ck_assert(commit_mark_parse(later[i], &m));
+		ck_assert(history_epoch_equal(&m.epoch, &(struct history_epoch){0}) && m.lsn == 0 && !*m.cluster.text);
+	}
+}
+END_TEST
+
 START_TEST(test_start_rule__cluster_ids)
 {
 	struct cluster_id none = cluster_id_of(""), a = cluster_id_of("a b\n\xc3"), b = cluster_id_of("b");
@@ -364,7 +379,10 @@ static const char *const foreign[] = {
 	"some other client's",
 	"{\"v\":1}",
 	"00017f80ff0aa0123456789abcdef000 00000001deadbeef",
-	"dw2 00017f80ff0aa0123456789abcdef000 00000001deadbeef",
+	"dw2",
+	"dw02 00017f80ff0aa0123456789abcdef000 00000001deadbeef",
+	"dwx 00017f80ff0aa0123456789abcdef000 00000001deadbeef",
+	EXAMPLE " a b",
 	"DW1 00017f80ff0aa0123456789abcdef000 00000001deadbeef",
 	" " EXAMPLE,
 	EXAMPLE " ",
@@ -460,6 +478,7 @@ int main(void)
 	tcase_add_test(tc, test_start_rule__progress_beyond_the_end_is_looked_at_twice);
 	tcase_add_test(tc, test_start_rule__mark_text);
 	tcase_add_test(tc, test_start_rule__cluster_ids);
+	tcase_add_test(tc, test_start_rule__a_later_releases_mark_is_a_mark);
 	tcase_add_test(tc, test_start_rule__marks_come_back_as_they_were);
 	tcase_add_loop_test(tc, test_start_rule__foreign_metadata_is_no_mark, 0, ROWS(foreign));
 	tcase_add_test(tc, test_start_rule__every_cut_of_a_mark_is_no_mark);

@@ -43,9 +43,22 @@ static bool parse_hex(const char **text, size_t digits, uint8_t *bytes)
 	return true;
 }
 
+/* "dw2 …", "dw10 …": whatever it says, an operator did not write it [I14]. */
+static bool is_of_later_release(const char *text)
+{
+	if (strncmp(text, "dw", 2) != 0 || text[2] < '1' || text[2] > '9')
+		return false;
+	size_t digits = strspn(text + 2, "0123456789");
+	return text[2 + digits] == ' ' && !(digits == 1 && text[2] == '1');
+}
+
 bool commit_mark_parse(const char *text, struct commit_mark *m)
 {
 	uint8_t lsn[8];
+	if (is_of_later_release(text)) {
+		*m = (struct commit_mark){0};
+		return true;
+	}
 	if (strncmp(text, MARK_PREFIX, strlen(MARK_PREFIX)) != 0)
 		return false;
 	text += strlen(MARK_PREFIX);
@@ -84,7 +97,7 @@ static bool is_another_log(const struct start_facts *f)
 {
 	if (f->progress <= 0)
 		return false; /* nothing of it was settled */
-	if (f->print.exists && f->proof == LOG_OTHER_RECORD)
+	if (f->proof == LOG_REPLACED || (f->print.exists && f->proof == LOG_OTHER_RECORD))
 		return true;
 	/* Nothing is left that the fingerprint could be compared with: the cluster's id has to do. */
 	if (!f->print.exists || f->log_start > f->print.offset)

@@ -37,8 +37,8 @@ struct commit_mark {
 enum { COMMIT_MARK_TEXT_MAX = 160 };
 
 void commit_mark_format(const struct commit_mark *m, char text[COMMIT_MARK_TEXT_MAX]);
-/* Takes the text of this release, and that of the one before, which has no cluster. Returns: false when the text is not
- * a mark of ours. */
+/* Takes the text of this release, and that of the one before, which has no cluster. A later release's is a mark, too, of
+ * which nothing is known: of no epoch, and of no cluster. Returns: false when the text is not a mark of ours. */
 bool commit_mark_parse(const char *text, struct commit_mark *m);
 
 /* Offsets [from, to). */
@@ -51,6 +51,7 @@ struct offset_range {
 enum log_proof {
 	LOG_UNPROVEN,       /* nothing: not read yet, or what was found there agreed */
 	LOG_OTHER_RECORD,   /* another record is at its offset */
+	LOG_REPLACED,       /* while it was read: a record that had been settled before it is not there any more */
 	LOG_RECORD_MISSING, /* a later record, or a later end, came without it. No proof where retention may have passed it */
 };
 

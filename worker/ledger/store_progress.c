@@ -167,7 +167,7 @@ static enum store_result read_progress(struct store *s, const struct store_membe
 			continue;
 		take_progress(&found->facts, rows, row, m);
 		/* What was found out about another record says nothing of this one. */
-		if (!fingerprint_matches(&found->proven_about, &found->facts.print))
+		if (found->facts.proof != LOG_REPLACED && !fingerprint_matches(&found->proven_about, &found->facts.print))
 			found->facts.proof = LOG_UNPROVEN;
 	}
 	pg_rows_free(rows);

@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/thread.h"
+#include "worker/kafka/kafka_fingerprint.h"
 #include "worker/observe/exposition.h"
 #include "worker/observe/metrics.h"
 #include "worker/observe/partition_lag.h"
@@ -22,13 +23,18 @@ enum {
 	NEW_ROW_DELAY_US = 500000,
 	/* The last answers count for this many intervals. */
 	STALE_INTERVALS = 3,
+	/* Each so many looks at a partition's log a settled record is read again. */
+	COMPARE_EACH = 12,
 };
 
 struct lag_row {
 	char topic[TOPIC_SIZE];
 	int32_t partition;
 	struct partition_lag lag;
-	bool cut; /* the log ends below what was read of it, and its reader does not know yet */
+	unsigned looks;
+	bool compare;   /* at the next look: the topic was gone for a moment */
+	struct fingerprint anchor; /* a settled record, of the log that was there when it was last compared */
+	enum lag_finding finding;  /* that its reader does not know yet */
 };
 
 static struct {
@@ -90,11 +96,14 @@ static struct lag_row *insert_row(const char *topic, int32_t partition)
 	memcpy(self.rows[i].topic, topic, len + 1);
 	self.rows[i].partition = partition;
 	partition_lag_init(&self.rows[i].lag);
-	self.rows[i].cut = false;
+	self.rows[i].looks = 0;
+	self.rows[i].compare = false;
+	self.rows[i].anchor = (struct fingerprint){0};
+	self.rows[i].finding = LAG_NOTHING;
 	return &self.rows[i];
 }
 
-bool lag_publish(const char *topic, int32_t partition, const struct lag_position *p)
+enum lag_finding lag_publish(const char *topic, int32_t partition, const struct lag_position *p)
 {
 	mutex_lock(&self.lock);
 	struct lag_row *row = find_row(topic, partition);
@@ -107,10 +116,12 @@ bool lag_publish(const char *topic, int32_t partition, const struct lag_position
 		}
 	}
 	partition_lag_publish(&row->lag, p, clock_mono_us());
-	bool cut = row->cut;
-	row->cut = false;
+	if (!row->anchor.exists)
+		row->anchor = p->settled;
+	enum lag_finding finding = row->finding;
+	row->finding = LAG_NOTHING;
 	mutex_unlock(&self.lock);
-	return cut;
+	return finding;
 }
 
 void lag_remove(const char *topic, int32_t partition)
@@ -177,26 +188,74 @@ static enum kafka_answer ask_committed(const char *topic, int32_t partition)
 	return KAFKA_OK;
 }
 
-/* Asks for one partition's log; `next`: as it was published before. Takes no lock while it waits: the row may be gone afterwards. */
-static enum kafka_answer ask(const char *topic, int32_t partition, int64_t next)
+static bool take_fingerprint(void *owner, const struct kafka_record *record)
+{
+	*(struct fingerprint *)owner = fingerprint_of_record(record);
+	return false;
+}
+
+/*
+ * A topic that is deleted and made again under a running reader may have grown past its position by the time that anybody
+ * looks at its end, and librdkafka tells of nothing. Progress is of no help then: it has gone on in the new log. So now
+ * and then a record is read again that was settled before the last such look; if it is there, the log is the same, and the
+ * latest settled one takes its place.
+ * Returns: false when it is not there. That nothing could be read proves nothing, nor does what retention has passed.
+ */
+static bool is_there(const struct lag_row *before, int64_t low)
+{
+	const struct fingerprint *anchor = &before->anchor;
+	struct fingerprint found = {0};
+	int64_t next = anchor->offset;
+	if (!anchor->exists || anchor->offset < low ||
+	    kafka_admin_read(self.admin, before->topic, before->partition, anchor->offset, LOOK_TIMEOUT_MS,
+	                     take_fingerprint, &found, &next) != KAFKA_OK)
+		return true;
+	return found.exists ? fingerprint_matches(&found, anchor) : next <= anchor->offset;
+}
+
+/* A topic that is gone may come back as another one. */
+static void note_missing(const struct lag_row *before)
+{
+	mutex_lock(&self.lock);
+	struct lag_row *row = find_row(before->topic, before->partition);
+	if (row)
+		row->compare = true;
+	mutex_unlock(&self.lock);
+}
+
+/* Asks for one partition's log; `before`: as it was published then. Takes no lock while it waits: the row may be gone
+ * afterwards. */
+static enum kafka_answer ask(const struct lag_row *before)
 {
 	int64_t low, high, first = -1;
-	enum kafka_answer answer = ask_committed(topic, partition);
+	enum kafka_answer answer = ask_committed(before->topic, before->partition);
 	if (answer == KAFKA_OK)
-		answer = kafka_admin_watermarks(self.admin, topic, partition, WATERMARKS_TIMEOUT_MS, &low, &high);
+		answer = kafka_admin_watermarks(self.admin, before->topic, before->partition, WATERMARKS_TIMEOUT_MS, &low,
+		                                &high);
+	if (answer == KAFKA_NO_SUCH)
+		note_missing(before);
 	if (answer != KAFKA_OK)
 		return answer;
+	bool compare = before->compare || before->looks % COMPARE_EACH == COMPARE_EACH - 1;
+	enum lag_finding finding = compare && !is_there(before, low)     ? LAG_REPLACED
+	                           : high < before->lag.position.next ? LAG_SHRUNK
+	                                                              : LAG_NOTHING;
 
 	mutex_lock(&self.lock);
-	struct lag_row *row = find_row(topic, partition);
+	struct lag_row *row = find_row(before->topic, before->partition);
 	if (row) {
 		partition_lag_answer(&row->lag, low, high, clock_mono_us());
-		row->cut |= high < next;
+		row->looks++;
+		row->compare &= !compare;
+		if (finding != LAG_NOTHING)
+			row->finding = finding;
+		else if (compare && before->lag.position.settled.exists)
+			row->anchor = before->lag.position.settled;
 		if (partition_lag_needs_look(&row->lag))
 			first = partition_lag_first(&row->lag);
 	}
 	mutex_unlock(&self.lock);
-	return first >= 0 && !look(topic, partition, first) ? KAFKA_UNAVAILABLE : KAFKA_OK;
+	return first >= 0 && !look(before->topic, before->partition, first) ? KAFKA_UNAVAILABLE : KAFKA_OK;
 }
 
 /* Steps to the row behind *cursor, from the last to the first. Returns: false at the end of the thread. */
@@ -245,7 +304,7 @@ static void run_round(struct lag_row *cursor, size_t count)
 		note_silence(self.topic, -1);
 	}
 	for (size_t i = 0; i < count && silent < SILENT_MAX && step(cursor); i++) {
-		enum kafka_answer answer = ask(cursor->topic, cursor->partition, cursor->lag.position.next);
+		enum kafka_answer answer = ask(cursor);
 		silent = answer == KAFKA_UNAVAILABLE ? silent + 1 : 0;
 		/* A quota makes answers late, and tells so: the broker is there. */
 		if (answer == KAFKA_OK || (answer == KAFKA_UNAVAILABLE && kafka_is_throttled(clock_mono_ms())))

@@ -9,6 +9,7 @@
 
 #include "common/buf.h"
 #include "worker/kafka/kafka.h"
+#include "worker/ledger/fingerprint.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,13 +22,20 @@ struct lag_position {
 	int64_t uncommitted_us;   /* timestamp of the record at or after `committed`; negative: not known here */
 	int64_t next;             /* position of the consumer; -1: not started */
 	int64_t lost;             /* offsets that the start rule found lost and nobody accepted; -1: not asked yet */
+	struct fingerprint settled; /* of the last record that progress knows of, if it does */
 	bool paused;              /* by back-pressure, a due time, or the start rule */
 	const char *state;        /* name of the partition's state; a constant */
 };
 
-/* Adds or updates a partition of this worker; `topic` is copied. Returns: true, once, when the log was seen to end below
- * a `next` that had been published before it was asked: it is not the log that was read. */
-bool lag_publish(const char *topic, int32_t partition, const struct lag_position *p);
+/* What is found out about a log while it is read. */
+enum lag_finding {
+	LAG_NOTHING,
+	LAG_SHRUNK,   /* it ends below a `next` that had been published before it was asked */
+	LAG_REPLACED, /* a `settled` that had been published before is another record now, or none */
+};
+
+/* Adds or updates a partition of this worker; `topic` is copied. Returns: each finding once. */
+enum lag_finding lag_publish(const char *topic, int32_t partition, const struct lag_position *p);
 /* The partition was revoked: its series go. */
 void lag_remove(const char *topic, int32_t partition);
 

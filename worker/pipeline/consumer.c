@@ -289,6 +289,7 @@ static void publish_partition(struct consumer *c, struct partition *p, int64_t n
 	struct lag_position position = {.committed = p->committed,
 	                                .uncommitted_us = partition_uncommitted_us(p),
 	                                .next = partition_is_reading(p) ? p->tracker.position : -1,
+	                                .settled = partition_is_reading(p) ? p->recorded_print : (struct fingerprint){0},
 	                                .lost = partition_has_lost(p)     ? p->lost.to - p->lost.from
 	                                        : p->state == PARTITION_RESOLVING || p->state == PARTITION_PROVING ? -1
 	                                                                                                        : 0,
@@ -299,9 +300,12 @@ static void publish_partition(struct consumer *c, struct partition *p, int64_t n
 	 * lag.c asks. */
 	if (p->state == PARTITION_RESOLVING && p->committed < 0)
 		position.committed = LAG_UNKNOWN;
-	if (!lag_publish(p->topic, p->partition, &position) || !partition_is_fetched(p))
+	enum lag_finding finding = lag_publish(p->topic, p->partition, &position);
+	if (finding == LAG_NOTHING || !partition_is_reading(p) || p->state == PARTITION_DRAINING)
 		return;
-	LOG(LOG_ERROR, "the log ends below what was read of it: the start rule is asked", LOG_S("topic", p->topic),
+	if (finding == LAG_REPLACED)
+		p->proof = LOG_REPLACED;
+	LOG(LOG_ERROR, "the log is not what was read of it: the start rule is asked", LOG_S("topic", p->topic),
 	    LOG_I("partition", p->partition), LOG_I("next", position.next));
 	rebalance_restart(c, p, now_us);
 }

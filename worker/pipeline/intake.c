@@ -3,6 +3,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "worker/failpoint.h"
+#include "worker/kafka/kafka_fingerprint.h"
 #include "worker/pipeline/copy.h"
 #include "worker/pipeline/deferral.h"
 
@@ -38,13 +39,6 @@ static struct record *take(struct consumer *c, struct partition *p, const struct
 	return r;
 }
 
-static struct fingerprint fingerprint_of(const struct kafka_record *k)
-{
-	bool timed = k->producers_time && k->timestamp_us >= 0;
-	return (struct fingerprint){true, k->offset, fingerprint_hash(k->key, k->value),
-	                            timed ? k->timestamp_us / 1000 : -1};
-}
-
 /* Owns: a record that is not due is the partition's, until it is. Returns: whether it goes on at once. */
 static bool is_due(struct consumer *c, struct partition *p, struct record *r, int64_t kafka_us)
 {
@@ -71,7 +65,7 @@ void intake_record(struct consumer *c, const struct kafka_record *k)
 	/* What a stopped or revoked partition still had in the pipe is not ours to take: whoever reads it next does. */
 	if (!p || p->state == PARTITION_RESOLVING || p->state == PARTITION_DRAINING || p->state == PARTITION_GONE)
 		return;
-	struct fingerprint print = fingerprint_of(k);
+	struct fingerprint print = fingerprint_of_record(k);
 	if (p->state == PARTITION_PROVING && !rebalance_meet(c, p, &print, k->offset + 1))
 		return;
 	/* Taking a later record while the head waits would lose the ones between: paused means paused. */
