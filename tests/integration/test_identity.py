@@ -137,6 +137,17 @@ class IdentityTest(unittest.TestCase):
         self.assertEqual(self.scene.psql("SELECT print_offset, cluster_id IS NOT NULL FROM progress WHERE print_offset IS NOT NULL"),
             [("14", "t")])
 
+    def test_identity__a_start_below_the_fingerprint_is_read_from_there(self):
+        """As a worker of the version before leaves it, which sets progress back and knows of no fingerprint."""
+        self.produce(orders(0, 10))
+        self.run_once()
+        self.scene.psql(f"UPDATE progress SET next_offset = 4 WHERE topic = '{self.scene.topic}'")
+        with self.scene.worker(**{"dedup.ttl": 0}) as worker:
+            worker.wait_until(lambda m: m.value("records_consumed_total") == 6, 30, "what is behind the start")
+            self.settle(worker)
+            self.assertEqual(worker.stop(), 0, worker.log())
+        self.assertEqual(self.scene.progress(self.scene.topic)[0], 10)
+
     def test_identity__progress_of_the_version_before_takes_a_fingerprint(self):
         self.produce(orders(0, 10))
         self.run_once()

@@ -236,9 +236,10 @@ bool rebalance_meet(struct consumer *c, struct partition *p, const struct finger
 		rebalance_restart(c, p, clock_mono_us() + ASK_AGAIN_US);
 		return false;
 	}
-	/* The start lies behind a gap, or below what is settled: Kafka's commit was the lower one. */
+	/* The start may lie behind a gap, or below the record: Kafka's commit was the lower one, or a worker of the version
+	 * before has obeyed a reset, and knows of no fingerprint. */
 	int64_t start = p->tracker.position;
-	if (!met || position == start || met->offset >= start)
+	if (!p->expected.exists || position == start)
 		return true;
 	p->paused = false;
 	kafka_consumer_start(c->kafka, &(struct kafka_partition){p->topic, p->partition, start}, 1);
