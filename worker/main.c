@@ -126,33 +126,12 @@ static void take_standard_descriptors(void)
 	}
 }
 
-static void on_end(int number)
-{
-	_exit(128 + number); /* as a shell reports it */
-}
-
-/*
- * The kernel spares process 1 of a container every signal that it has no handler for: `docker stop` would wait, and kill.
- * `run` takes its signals itself.
- */
-static void obey_signals_as_init(void)
-{
-	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT};
-	const struct sigaction action = {.sa_handler = on_end};
-
-	if (getpid() != 1)
-		return;
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		ENSURE(sigaction(numbers[i], &action, NULL) == 0);
-}
-
 int main(int argc, char **argv)
 {
 	const struct command *command;
 
 	take_standard_descriptors();
 	ensure_speaking_aborts();
-	obey_signals_as_init();
 	signal(SIGPIPE, SIG_IGN); /* a closed socket is an error to handle, not an end */
 	interrupt_setup();
 	event_setup();
