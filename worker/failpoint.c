@@ -74,10 +74,13 @@ bool fail_point_due(enum fail_point point)
 	return atomic_fetch_sub(&passes_left, 1) == 0;
 }
 
+enum { LOG_OUT_MS = 1000 };
+
 void fail_point_act(void)
 {
 	(void)poll(NULL, 0, (int)dwell_ms);
 	LOG(LOG_WARN, "fail point", LOG_S("point", rows[chosen].name), LOG_I("signal", chosen_signal));
+	log_stop(LOG_OUT_MS); /* whoever waits for that line reads it before the process stands still; the next ones go directly */
 	if (chosen_signal == HOLD) {
 		while (arming_file && access(arming_file, F_OK) == 0)
 			(void)poll(NULL, 0, HOLD_LOOK_MS);
