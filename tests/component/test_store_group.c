@@ -223,30 +223,34 @@ START_TEST(test_store_group__an_unmarked_commit_is_a_reset_only_of_an_empty_grou
 	struct store *s = store_new(&t.settings, 0), *next = store_new(&t.settings, 1);
 	struct start_facts unmarked = whole_log;
 	unmarked.committed = 5;
+	struct start_facts stranger = whole_log; /* another commit than the one that progress was set to */
+	stranger.committed = 900;
 
 	/* Who joins an empty group finds the resets that were made before. */
 	expect(s, store_renew_member(s, &member, LIVES_MS, false), "join");
 	ck_assert(assign(s, &member, unmarked, NULL).verdict.reset);
-	/* From then on it is a member. */
+	/* From then on it is a member, and the commit that it has obeyed is no news. */
 	struct store_assignment a = assign(s, &member, unmarked, NULL);
+	ck_assert(!a.verdict.foreign && !a.verdict.reset && a.verdict.start == 5);
+	a = assign(s, &member, stranger, NULL);
 	ck_assert(a.verdict.foreign && !a.verdict.reset && a.verdict.start == 5);
 	/* So is whoever joins it, also when the first one has left. */
 	expect(next, store_renew_member(next, &sibling, LIVES_MS, false), "join");
 	expect(s, store_leave_group(s, &member), "leave");
-	ck_assert(assign(next, &sibling, unmarked, NULL).verdict.foreign);
+	ck_assert(assign(next, &sibling, stranger, NULL).verdict.foreign);
 	/* The last one leaves, and a new one comes: between them was time for a reset. */
 	expect(next, store_leave_group(next, &sibling), "leave");
 	ck_assert_int_eq(stage_number(&t, "SELECT count(*) FROM members"), 0);
 	expect(s, store_renew_member(s, &member, LIVES_MS, false), "join");
 	ck_assert(assign(s, &member, unmarked, NULL).verdict.reset);
-	ck_assert(assign(s, &member, unmarked, NULL).verdict.foreign);
+	ck_assert(assign(s, &member, stranger, NULL).verdict.foreign);
 	/* A dead one's row expires before the group forgets it. */
 	stage_run(&t, "UPDATE members SET expires_at = now() - interval '1 ms'");
 	expect(next, store_renew_member(next, &sibling, LIVES_MS, false), "join");
 	ck_assert(assign(next, &sibling, unmarked, NULL).verdict.reset);
 	/* So does one's own, of a process that was frozen for too long; and who was thrown out begins anew. */
 	for (int lost = 0; lost < 2; lost++) {
-		ck_assert(assign(next, &sibling, unmarked, NULL).verdict.foreign);
+		ck_assert(assign(next, &sibling, stranger, NULL).verdict.foreign);
 		if (!lost)
 			stage_run(&t, "UPDATE members SET expires_at = now() - interval '1 ms'");
 		expect(next, store_renew_member(next, &sibling, LIVES_MS, lost), "renew");
@@ -254,7 +258,7 @@ START_TEST(test_store_group__an_unmarked_commit_is_a_reset_only_of_an_empty_grou
 	}
 	/* A renewal in time changes nothing; another group's members are not this one's. */
 	expect(next, store_renew_member(next, &sibling, LIVES_MS, false), "renew");
-	ck_assert(assign(next, &sibling, unmarked, NULL).verdict.foreign);
+	ck_assert(assign(next, &sibling, stranger, NULL).verdict.foreign);
 	expect(s, store_renew_member(s, &other_group, LIVES_MS, false), "join");
 	ck_assert(assign(s, &other_group, unmarked, NULL).verdict.reset);
 	store_free(s);

@@ -194,7 +194,7 @@ class AssignmentTest(OutageCase):
         with scene.worker(**self.through(proxy, scene)) as worker:
             armed.wait(30)
             worker.wait_until(lambda m: m.value("dependency_up", dependency="kafka") == 1, 20, "Kafka to be seen")
-            with self.fault(worker, down={"postgresql"}):
+            with self.fault(worker, down={"postgresql"}, degraded={"ledger", "waiting"}):
                 self.stay_gone(scene, proxy, worker, load)
             self.recovered(scene, worker, load)
 

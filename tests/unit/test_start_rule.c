@@ -53,12 +53,14 @@ static struct expected oracle(const struct start_facts *f)
 	bool commit = f->committed >= 0, progress = f->progress >= 0;
 	/* "An unmarked commit is an operator's reset: it is obeyed." Progress is set to it, so only it is stored. "One that
 	 * turns up while a worker of this ledger has held the partition all along is a foreign member's: progress counts." */
-	bool foreign = commit && !f->marked && progress && f->group_kept;
-	if (commit && !f->marked && !foreign)
+	bool passed_over = commit && !f->marked && progress && f->group_kept;
+	/* One that progress was set to already is the reset that was obeyed then. */
+	bool foreign = passed_over && f->committed != f->progress;
+	if (commit && !f->marked && !passed_over)
 		return (struct expected){below(f->committed, f) || above(f->committed, f), true, false, false,
 					 f->committed};
 	/* "The mark carries the cluster's id, since mirrors copy commits." */
-	commit &= !foreign && !(f->marked && f->mark_elsewhere);
+	commit &= !passed_over && !(f->marked && f->mark_elsewhere);
 	/* "A marked commit and progress: the lower." "A stored offset below the start of the log or above its
 	 * end is data loss." "Progress alone: that." */
 	if (progress) {

@@ -131,11 +131,12 @@ static void judge(struct start_verdict *v, const struct start_facts *f)
 {
 	int64_t committed = f->committed;
 	if (committed >= 0 && !f->marked) {
-		v->foreign = f->progress >= 0 && f->group_kept;
-		if (!v->foreign) {
+		if (f->progress < 0 || !f->group_kept) {
 			judge_reset(v, f);
 			return;
 		}
+		/* Where progress is, it is a reset that was obeyed before, and not committed over yet. */
+		v->foreign = committed != f->progress;
 		committed = -1;
 	} else if (f->mark_elsewhere) {
 		committed = -1;

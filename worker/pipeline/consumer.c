@@ -179,7 +179,7 @@ static void left_the_log(struct consumer *c, const struct kafka_partition *k, in
 static void unreadable(struct consumer *c, const struct kafka_partition *k, const char *reason, int64_t now_us)
 {
 	struct partition *p = rebalance_find(c, k->topic, k->partition);
-	if (!p || !partition_is_fetched(p))
+	if (!p || !partition_is_fetched(p) || rebalance_goes_without(c, p))
 		return;
 	metric_add(METRIC_KAFKA_UNREADABLE, 1);
 	if (p->unreadable != k->offset)

@@ -109,6 +109,9 @@ size_t rebalance_waiting(struct consumer *c, int64_t now_us);
 /* PROVING: something came, a record (its fingerprint) or the end of the log (NULL), and the position behind it. Returns:
  * whether the partition runs now and the record is to be taken as any other. */
 must_use bool rebalance_meet(struct consumer *c, struct partition *p, const struct fingerprint *met, int64_t position);
+/* PROVING without a fingerprint, and the record before the start can't be read: it runs without one. Returns: whether
+ * that is so. */
+bool rebalance_goes_without(struct consumer *c, struct partition *p);
 /* Restarts what belongs to a history that is no more. */
 void rebalance_alarm(struct consumer *c, int64_t now_us);
 /* Moves drained and expired partitions on, and lets a revocation go when all of its are. */

@@ -227,6 +227,13 @@ void rebalance_answer(struct consumer *c, const struct keeper_job *job, int64_t 
 			consumer_fit_pause(c, c->partitions[i]);
 }
 
+static void fetch_from_start(struct consumer *c, struct partition *p)
+{
+	p->paused = false;
+	kafka_consumer_start(c->kafka, &(struct kafka_partition){p->topic, p->partition, p->tracker.position}, 1);
+	consumer_fit_pause(c, p);
+}
+
 bool rebalance_meet(struct consumer *c, struct partition *p, const struct fingerprint *met, int64_t position)
 {
 	if (!partition_meets(p, met, position)) {
@@ -238,13 +245,19 @@ bool rebalance_meet(struct consumer *c, struct partition *p, const struct finger
 	}
 	/* The start may lie behind a gap, or below the record: Kafka's commit was the lower one, or a worker of the version
 	 * before has obeyed a reset, and knows of no fingerprint. */
-	int64_t start = p->tracker.position;
-	if (!p->expected.exists || position == start)
+	if (!p->expected.exists || position == p->tracker.position)
 		return true;
-	p->paused = false;
-	kafka_consumer_start(c->kafka, &(struct kafka_partition){p->topic, p->partition, start}, 1);
-	consumer_fit_pause(c, p);
+	fetch_from_start(c, p);
 	return false;
+}
+
+bool rebalance_goes_without(struct consumer *c, struct partition *p)
+{
+	if (p->state != PARTITION_PROVING || p->expected.exists)
+		return false;
+	ENSURE(partition_meets(p, NULL, p->tracker.position));
+	fetch_from_start(c, p);
+	return true;
 }
 
 void rebalance_restart(struct consumer *c, struct partition *p, int64_t ask_again_us)
