@@ -47,6 +47,7 @@ struct worker {
 	_Atomic int64_t waits_since_us; /* for a COMMIT; 0: it does not */
 	/* Under the pool's lock. */
 	bool stuck;       /* it has waited for long, and that was said */
+	bool unexplained; /* and the reason was not known when that was said */
 	char reason[256]; /* why the last try failed; "" before the first answer */
 };
 
@@ -82,16 +83,18 @@ static void back_off(struct worker *w, unsigned tries)
 	mutex_unlock(&w->pool->lock);
 }
 
-/* Says that it is stuck, if that is still so: the wait that began at `since_us` goes on. */
+/* Says that it is stuck, if that is still so: the wait that began at `since_us` goes on; and says it again when the reason
+ * is known, where it was not. */
 static void set_stuck(struct worker *w, int64_t since_us)
 {
 	struct pool *p = w->pool;
 	char reason[sizeof(w->reason)];
 	mutex_lock(&p->lock);
-	bool news = !w->stuck && atomic_load(&w->waits_since_us) == since_us;
+	bool news = atomic_load(&w->waits_since_us) == since_us && (!w->stuck || (w->unexplained && *w->reason));
 	if (news) {
+		p->stuck += !w->stuck;
 		w->stuck = true;
-		p->stuck++;
+		w->unexplained = !*w->reason;
 		metric_vote(METRIC_DEGRADED_LEDGER, VOTER_POOL, true);
 		snprintf(reason, sizeof(reason), "%s", *w->reason ? w->reason : "no answer yet");
 	}
