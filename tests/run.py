@@ -55,8 +55,8 @@ SANITIZED = {
         "test_rebalance__a_held_partition_changes_hands",
         "test_shutdown__sigterm_under_load_settles_and_commits_what_was_taken"]},
     "thread": {"unit": [
-        "test_dispatch", "test_gcra", "test_health", "test_lag", "test_log", "test_metrics", "test_thread",
-        "test_tracker"]},
+        "test_dispatch", "test_gcra", "test_health", "test_lag", "test_log", "test_log_writer", "test_metrics",
+        "test_thread", "test_tracker"]},
 }
 
 CHECK_SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.M)
