@@ -158,6 +158,7 @@ static int check_meaning(struct loader *l)
 		.properties = l->properties.items,
 		.property_count = l->properties.count,
 		.property_files = l->properties.files,
+		.ahead_bytes = o->kafka_ahead_bytes,
 		.cooperative = o->kafka_assignor == 1,
 	};
 	if (o->consumers > 1 && has_property(&o->kafka, "group.instance.id"))

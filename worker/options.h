@@ -28,6 +28,7 @@
 	X(TEXT, kafka_brokers, "kafka.brokers", "localhost:9092", 1, 4096, "host:port,...", "brokers to start from") \
 	X(TEXT, kafka_topic, "kafka.topic", "delivery-events", 1, 240, "", "topic of delivery events") \
 	X(TEXT, kafka_group, "kafka.group", "delivery-worker", 1, 255, "", "consumer group") \
+	X(BYTES, kafka_ahead_bytes, "kafka.ahead_bytes", "8m", 65536, 1073741824, "bytes", "how far a backlog may be read in one partition ahead of another; less is fairer, and costs fetches where publishers' batches are large") \
 	X(CHOICE, kafka_assignor, "kafka.assignor", "eager", 0, 0, "eager|cooperative", "how partitions are shared, one way for all members of a group; cooperative needs librdkafka 2.10; to change it, end all workers, then start all anew") \
 	X(TEXT, kafka_deferred_topic, "kafka.deferred_topic", "", 0, 249, "", "topic of deferred copies; empty: <topic>.deferred") \
 	X(TEXT, kafka_dlq_topic, "kafka.dlq_topic", "", 0, 249, "", "topic of dead letters; empty: <topic>.dlq") \

@@ -15,7 +15,7 @@ class BacklogTest(unittest.TestCase):
         scene.apply_rules(BASE_RULES)
         scene.command("produce", "--generate", str(RECORDS), "--delivered-only",
             options={f"kafka.producer.{name}": value for name, value in producer.items()}, check=0)
-        with scene.worker() as worker:
+        with scene.worker(**{"kafka.ahead_bytes": "1m"}) as worker:
             worker.wait_until(lambda m: m.value("records_settled_total", outcome="credited") == RECORDS, 60,
                 "all credited")
             scene.journal.adopt(scene.topic, scene.read())

@@ -11,14 +11,15 @@ enum {
 	SLOTS = 12, /* of two topics */
 	RECORD_BYTES = 700,
 	LOOK_RECORDS = 1024,
-	SPREAD_BYTES = 1024 * 1024 + (LOOK_RECORDS + 1) * RECORD_BYTES, /* ahead, and what comes between looks */
+	AHEAD_BYTES = 1024 * 1024,
+	SPREAD_BYTES = AHEAD_BYTES + (LOOK_RECORDS + 1) * RECORD_BYTES, /* and what comes between looks */
 	NOBODY = -1,
 };
 
 static struct slot slots[SLOTS];
 static struct assigned_topic topics[2];
 static struct assignment assignment;
-static struct pace pace;
+static struct pace pace = {.ahead_bytes = AHEAD_BYTES};
 static int left[SLOTS]; /* records of the log */
 static bool away[SLOTS];
 

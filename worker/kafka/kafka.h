@@ -33,6 +33,7 @@ struct kafka_settings {
 	size_t property_count;
 	/* Of each property the file that its value, a secret, came from, or NULL; NULL: none came from one. */
 	const char *const *property_files;
+	int64_t ahead_bytes; /* that a partition may be read ahead of another one that has records; 0: any number */
 	bool cooperative; /* the group's protocol, for all its members alike; else eager */
 };
 

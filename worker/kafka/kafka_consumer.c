@@ -192,6 +192,7 @@ int kafka_consumer_open(const struct kafka_settings *s, const char *const *topic
 		return -1;
 	struct kafka_consumer *c = calloc(1, sizeof(*c));
 	ENSURE(c != NULL);
+	c->pace.ahead_bytes = s->ahead_bytes;
 	pending_queue_init(&c->rebalances);
 	pending_queue_init(&c->answers);
 	assignment_init(&c->assignment, topics, topic_count);

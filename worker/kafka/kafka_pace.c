@@ -1,9 +1,8 @@
 #include "worker/kafka/kafka_pace.h"
 
 enum {
-	AHEAD_BYTES = 1024 * 1024, /* parts of several answers of small batches, or a large batch */
-	CLOSER_BYTES = AHEAD_BYTES / 2,
 	SILENT_POLLS = 10, /* half a second */
+	CLOSER = 8,        /* who waits goes on at this part of what it may be ahead: each wait costs a fetch */
 };
 
 /* It is or could be fetched, and has records as far as is known. */
@@ -43,7 +42,8 @@ bool pace_look(struct pace *p, struct assignment *a)
 	for (struct slot *s; least < INT64_MAX && (s = next_slot(a, &at)) != NULL;) {
 		if (s->paused) /* by back-pressure, or for itself: then it goes on as it was */
 			continue;
-		bool waiting = has_backlog(s) && s->bytes - least > (s->waiting ? CLOSER_BYTES : AHEAD_BYTES);
+		bool waiting = p->ahead_bytes > 0 && has_backlog(s) &&
+			       s->bytes - least > (s->waiting ? p->ahead_bytes / CLOSER : p->ahead_bytes);
 		changed |= waiting != s->waiting;
 		s->waiting = waiting;
 	}

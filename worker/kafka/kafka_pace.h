@@ -1,5 +1,5 @@
 /*
- * Keeps a backlog's partitions side by side: one that is AHEAD_BYTES ahead of another waits, paused, until that is
+ * Keeps a backlog's partitions side by side: one that is ahead_bytes ahead of another waits, paused, until that is
  * closer.
  *
  * librdkafka stops asking when its queue is full, and whenever it was, the order in which partitions are asked for
@@ -19,6 +19,7 @@
 #include "worker/kafka/kafka_assignment.h"
 
 struct pace {
+	int64_t ahead_bytes; /* 0: nobody waits */
 	int64_t most;     /* bytes of the partition ahead of all, when looked at last */
 	int silent_polls; /* in a row */
 };
