@@ -80,7 +80,8 @@ void fail_point_act(void)
 {
 	(void)poll(NULL, 0, (int)dwell_ms);
 	LOG(LOG_WARN, "fail point", LOG_S("point", rows[chosen].name), LOG_I("signal", chosen_signal));
-	log_stop(LOG_OUT_MS); /* whoever waits for that line reads it before the process stands still; the next ones go directly */
+	/* Whoever waits for that line reads it before the process stands still; the next ones are written directly. */
+	log_stop(LOG_OUT_MS);
 	if (chosen_signal == HOLD) {
 		while (arming_file && access(arming_file, F_OK) == 0)
 			(void)poll(NULL, 0, HOLD_LOOK_MS);
